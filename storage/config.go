@@ -1,0 +1,82 @@
+package storage
+
+import (
+	"errors"
+	"log/slog"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// FS is the file system that a store lives on. Tests pass a vfs.MemFS; nil is the disk.
+type FS = vfs.FS
+
+// LogConfig says where the log lives and how much memory it takes.
+type LogConfig struct {
+	FS     FS     // nil: the disk
+	Dir    string // of the log alone; created if absent
+	Logger *slog.Logger
+	// Registerer takes waystation_fsync_duration_seconds and others; nil: no metrics.
+	Registerer prometheus.Registerer
+	// Fatal is called once, from any goroutine, with the first failure after which the
+	// process must end. It must not block for ever, and must not call the store.
+	Fatal func(error)
+
+	CacheBytes    int64  // block cache; what the memtables do not use serves as cache too
+	MemTableBytes uint64 // one of at most MemTables, which together hold what is not flushed
+	MemTables     int    // beyond these, commits wait for a flush
+}
+
+// StateConfig says where the state lives and how much memory it takes.
+type StateConfig struct {
+	FS     FS     // nil: the disk
+	Dir    string // of the state alone; created if absent
+	Logger *slog.Logger
+	// Fatal is called once, from any goroutine, with the first failure after which the
+	// process must end. It must not block for ever, and must not call the store.
+	Fatal func(error)
+
+	CacheBytes    int64  // block cache; what the memtables do not use serves as cache too
+	MemTableBytes uint64 // one of at most MemTables, which together hold what is not flushed
+	MemTables     int    // beyond these, commits wait for a flush
+}
+
+// DefaultLogConfig is for a node with a gigabyte or more.
+func DefaultLogConfig(dir string) LogConfig {
+	return LogConfig{Dir: dir, Logger: slog.Default(), CacheBytes: 64 << 20, MemTableBytes: 64 << 20, MemTables: 4}
+}
+
+// DefaultStateConfig is for a node with a gigabyte or more.
+func DefaultStateConfig(dir string) StateConfig {
+	return StateConfig{Dir: dir, Logger: slog.Default(), CacheBytes: 128 << 20, MemTableBytes: 64 << 20, MemTables: 4}
+}
+
+// Validate names all that is wrong, and changes nothing.
+func (c LogConfig) Validate() error {
+	return validateStore(c.Dir, c.Logger, c.CacheBytes, c.MemTableBytes, c.MemTables)
+}
+
+// Validate names all that is wrong, and changes nothing.
+func (c StateConfig) Validate() error {
+	return validateStore(c.Dir, c.Logger, c.CacheBytes, c.MemTableBytes, c.MemTables)
+}
+
+func validateStore(dir string, logger *slog.Logger, cache int64, memTable uint64, memTables int) error {
+	var errs []error
+	if dir == "" {
+		errs = append(errs, errors.New("dir: must not be empty"))
+	}
+	if logger == nil {
+		errs = append(errs, errors.New("logger: must not be nil"))
+	}
+	if cache < 1<<20 {
+		errs = append(errs, errors.New("cache bytes: must be at least 1 MiB"))
+	}
+	if memTable < 64<<10 || memTable > 1<<30 {
+		errs = append(errs, errors.New("memtable bytes: must be from 64 KiB to 1 GiB"))
+	}
+	if memTables < 2 {
+		errs = append(errs, errors.New("memtables: must be at least 2"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,290 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// pebbleKV is a KV on Pebble.
+type pebbleKV struct {
+	name    string // "log" or "state", for errors
+	db      *pebble.DB
+	cache   *pebble.Cache
+	faults  *faults
+	witness *witness // nil without a write-ahead log
+	closed  atomic.Bool
+	free    freeBatches
+}
+
+func (p *pebbleKV) Get(key []byte) ([]byte, io.Closer, error) {
+	return p.get(p.db, key)
+}
+
+func (p *pebbleKV) get(r pebble.Reader, key []byte) ([]byte, io.Closer, error) {
+	v, closer, err := r.Get(key)
+	if err == nil {
+		if err = p.faults.get(); err != nil {
+			_ = closer.Close()
+			return nil, nil, err
+		}
+		return v, closer, nil
+	}
+	return nil, nil, p.readErr(key, err)
+}
+
+func (p *pebbleKV) open(dir string, o *pebble.Options) error {
+	err := upgrade(dir, o)
+	if err == nil {
+		p.db, err = pebble.Open(dir, o)
+	}
+	if err != nil && pebble.IsCorruptionError(err) {
+		err = &CorruptError{Store: p.name, What: "database", Err: err}
+	}
+	if err != nil {
+		return p.faults.or(err)
+	}
+	if err = p.faults.or(p.testify(dir, o)); err != nil {
+		_ = p.witness.close()
+		_ = p.db.Close() // the first error says more
+	}
+	return err
+}
+
+// testify asks the witness whether the write-ahead log is as long as it was. Which number comes
+// next is learnt by writing something.
+func (p *pebbleKV) testify(dir string, o *pebble.Options) error {
+	if o.DisableWAL {
+		return nil
+	}
+	w, err := openWitness(o.FS, dir)
+	if err != nil {
+		return err
+	}
+	p.witness = w
+	b := p.db.NewBatch()
+	defer func() { _ = b.Close() }() // committed or of no use
+	if err := b.Set([]byte{prefixOpened}, nil, nil); err != nil {
+		return err
+	}
+	if err := p.db.Apply(b, pebble.NoSync); err != nil {
+		return err
+	}
+	return w.check(uint64(b.SeqNum()))
+}
+
+// upgrade opens and closes a database once whose format is not yet ours. Pebble creates the
+// write-ahead log before it raises the format: the first one of a new database would be
+// written without sync offsets, and a flipped bit in it would read as its clean end.
+func upgrade(dir string, o *pebble.Options) error {
+	if o.DisableWAL {
+		return nil
+	}
+	found, err := pebble.Peek(dir, o.FS)
+	if err != nil || found.Exists && found.FormatMajorVersion >= pebbleFormat {
+		return err
+	}
+	db, err := pebble.Open(dir, o)
+	if err != nil {
+		return err
+	}
+	return db.Close()
+}
+
+// readErr turns Pebble's errors into ours. Damage takes the key that was read.
+func (p *pebbleKV) readErr(key []byte, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, pebble.ErrNotFound):
+		return ErrNotFound
+	case pebble.IsCorruptionError(err):
+		return &CorruptError{Store: p.name, Key: append([]byte(nil), key...), Err: err}
+	}
+	return err
+}
+
+func (p *pebbleKV) Iter(lower, upper []byte) (KVIter, error) {
+	return p.iter(p.db, &pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+}
+
+func (p *pebbleKV) iter(r pebble.Reader, o *pebble.IterOptions) (KVIter, error) {
+	it, err := r.NewIter(o)
+	if err != nil {
+		return nil, p.readErr(o.LowerBound, err)
+	}
+	return &pebbleIter{Iterator: it, kv: p, near: o.LowerBound}, nil
+}
+
+// pebbleIter adds to Pebble's cursor what its errors lack: where it was.
+type pebbleIter struct {
+	*pebble.Iterator
+	kv   *pebbleKV
+	near []byte // the last key known to be good, or what was sought
+	buf  []byte
+}
+
+func (i *pebbleIter) Next() bool {
+	i.buf = append(i.buf[:0], i.Key()...)
+	i.near = i.buf
+	return i.Iterator.Next()
+}
+
+func (i *pebbleIter) SeekGE(key []byte) bool {
+	i.near = key
+	return i.Iterator.SeekGE(key)
+}
+
+func (i *pebbleIter) ValueAndErr() ([]byte, error) {
+	v, err := i.Iterator.ValueAndErr()
+	if err == nil {
+		err = i.kv.faults.get()
+	}
+	return v, i.kv.readErr(i.Key(), err)
+}
+
+func (i *pebbleIter) Error() error { return i.kv.readErr(i.near, i.Iterator.Error()) }
+
+func (i *pebbleIter) Close() error { return i.kv.readErr(i.near, i.Iterator.Close()) }
+
+func (p *pebbleKV) Snapshot() KVSnapshot { return &pebbleSnapshot{kv: p, snap: p.db.NewSnapshot()} }
+
+type pebbleSnapshot struct {
+	kv   *pebbleKV
+	snap *pebble.Snapshot
+}
+
+func (s *pebbleSnapshot) Get(key []byte) ([]byte, io.Closer, error) { return s.kv.get(s.snap, key) }
+
+func (s *pebbleSnapshot) Iter(lower, upper []byte) (KVIter, error) {
+	return s.kv.iter(s.snap, &pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+}
+
+func (s *pebbleSnapshot) Close() error { return s.snap.Close() }
+
+// Durable reads sstables only: what Pebble lists in a synced manifest. One cursor is opened
+// at the call and cloned for each read, so that all reads see the same version.
+func (p *pebbleKV) Durable() (KVSnapshot, error) {
+	it, err := p.db.NewIter(&pebble.IterOptions{OnlyReadGuaranteedDurable: true})
+	if err != nil {
+		return nil, p.readErr(nil, err)
+	}
+	return &durableView{kv: p, it: it}, nil
+}
+
+type durableView struct {
+	kv *pebbleKV
+	it *pebble.Iterator
+}
+
+func (d *durableView) Get(key []byte) ([]byte, io.Closer, error) {
+	it, err := d.Iter(key, append(append([]byte(nil), key...), 0))
+	if err != nil {
+		return nil, nil, err
+	}
+	if !it.First() {
+		return nil, nil, firstErr(it.Error(), it.Close(), ErrNotFound)
+	}
+	v, err := it.ValueAndErr()
+	if err != nil {
+		return nil, nil, errors.Join(err, it.Close())
+	}
+	return v, it, nil
+}
+
+func firstErr(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *durableView) Iter(lower, upper []byte) (KVIter, error) {
+	o := &pebble.IterOptions{LowerBound: lower, UpperBound: upper, OnlyReadGuaranteedDurable: true}
+	it, err := d.it.Clone(pebble.CloneOptions{IterOptions: o})
+	if err != nil {
+		return nil, d.kv.readErr(lower, err)
+	}
+	if err := d.kv.faults.get(); err != nil {
+		return nil, errors.Join(err, it.Close())
+	}
+	return &pebbleIter{Iterator: it, kv: d.kv, near: lower}, nil
+}
+
+func (d *durableView) Close() error { return d.it.Close() }
+
+func (p *pebbleKV) Flush() error {
+	if err := p.faults.get(); err != nil {
+		return err
+	}
+	if err := p.db.Flush(); err != nil {
+		return p.faults.set(fmt.Errorf("flush: %w", err))
+	}
+	return p.faults.get()
+}
+
+// DiskBytes is zero once the store is closed: a scrape of the metrics may come late.
+func (p *pebbleKV) DiskBytes() int64 {
+	if p.closed.Load() {
+		return 0
+	}
+	return int64(p.db.Metrics().DiskSpaceUsage())
+}
+
+func (p *pebbleKV) Fault() error { return p.faults.get() }
+
+// Close ends the database's work, also after a fault; it then returns the fault.
+func (p *pebbleKV) Close() error {
+	if p.closed.Swap(true) {
+		return ErrClosed
+	}
+	p.free.close()
+	defer p.cache.Unref()
+	return p.faults.or(errors.Join(p.db.Close(), p.witness.close()))
+}
+
+// freeBatches keeps a few batches with their buffers. Pebble's own pool drops buffers over
+// 1 MiB and loses the rest at each garbage collection; a batch then grows by doubling again.
+type freeBatches struct {
+	mu     sync.Mutex
+	list   []*pebbleBatch
+	closed bool
+}
+
+const (
+	freeBatchCount = 4
+	freeBatchBytes = 8 << 20
+)
+
+func (f *freeBatches) get() *pebbleBatch {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(f.list); n > 0 {
+		b := f.list[n-1]
+		f.list = f.list[:n-1]
+		return b
+	}
+	return nil
+}
+
+func (f *freeBatches) put(b *pebbleBatch) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed || len(f.list) == freeBatchCount {
+		return false
+	}
+	f.list = append(f.list, b)
+	return true
+}
+
+func (f *freeBatches) close() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.list, f.closed = nil, true
+}
