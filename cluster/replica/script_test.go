@@ -1,0 +1,454 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/cryptotest"
+
+	"github.com/cockroachdb/datadriven"
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/waystation/waystation/cluster/entrycache"
+	"github.com/waystation/waystation/storage"
+)
+
+// disk is a log as stupid as a disk: it does what the jobs say, entry by
+// entry, so that a tail which no job deletes stays there.
+type disk struct {
+	entries   map[uint64]storage.Entry
+	hard      storage.HardState
+	recorded  bool
+	truncated storage.Position
+	reads     int
+	fail      error
+}
+
+func (d *disk) Entries(_ storage.GroupID, lo, hi, maxBytes uint64) ([]storage.Entry, error) {
+	if d.fail != nil {
+		return nil, d.fail
+	}
+	d.reads++
+	var out []storage.Entry
+	size := uint64(0)
+	for i := lo; i < hi; i++ {
+		e, ok := d.entries[i]
+		if !ok {
+			return nil, storage.ErrUnavailable
+		}
+		if size += uint64(len(e.Data)); size > maxBytes && len(out) > 0 {
+			break
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
+
+func (d *disk) Term(_ storage.GroupID, index uint64) (uint64, error) {
+	if e, ok := d.entries[index]; ok {
+		return e.Term, nil
+	}
+	return 0, storage.ErrUnavailable
+}
+
+func (d *disk) write(j *AppendJob) {
+	for i := j.StaleFrom; j.StaleFrom != 0 && i <= j.StaleTo; i++ {
+		delete(d.entries, i)
+	}
+	for _, e := range j.Entries {
+		d.entries[e.Index] = e
+	}
+	if j.HardState != nil {
+		d.hard = *j.HardState
+	}
+}
+
+func (d *disk) truncate(j TruncateJob) {
+	for i := range d.entries {
+		if i <= j.To.Index {
+			delete(d.entries, i)
+		}
+	}
+	d.truncated = j.To
+}
+
+func (d *disk) last() storage.Position {
+	last := d.truncated
+	for i, e := range d.entries {
+		if i > last.Index {
+			last = storage.Position{Index: i, Term: e.Term}
+		}
+	}
+	return last
+}
+
+// machine is a replica with its disk and the jobs that nobody did yet.
+type machine struct {
+	id      storage.ReplicaID
+	voters  []storage.ReplicaID
+	disk    *disk
+	core    *Replica
+	state   []string // what was applied
+	applied uint64
+	appends []*AppendJob
+	applies []*ApplyJob
+	reads   uint64
+}
+
+func newMachine(id storage.ReplicaID, voters []storage.ReplicaID) *machine {
+	return &machine{id: id, voters: voters, disk: &disk{entries: map[uint64]storage.Entry{}}}
+}
+
+func (m *machine) start(cacheBytes int64) error {
+	m.appends, m.applies = nil, nil
+	found := Found{
+		Recorded: m.disk.recorded, Replica: m.id, Truncated: m.disk.truncated,
+		HardState: m.disk.hard, Last: m.disk.last(), Applied: m.applied,
+	}
+	start, err := Reconcile(m.id, found)
+	if err != nil {
+		return err
+	}
+	if start.Fresh {
+		m.disk.recorded, m.disk.truncated, m.disk.hard = true, start.Truncated, start.HardState
+	}
+	c := DefaultConfig()
+	c.ID, c.Voters, c.Start, c.Log, c.Cache = m.id, m.voters, start, m.disk, entrycache.New(cacheBytes)
+	m.core, err = New(c)
+	return err
+}
+
+// script runs the commands of one file.
+type script struct {
+	t     *testing.T
+	nodes map[storage.ReplicaID]*machine
+	ids   []storage.ReplicaID
+	net   []*pb.Message
+	cache int64
+}
+
+func TestScripts(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		if !strings.HasSuffix(path, ".txt") {
+			return // what go test -fuzz keeps here
+		}
+		// raft draws its election timeouts from crypto/rand.
+		cryptotest.SetGlobalRandom(t, 1)
+		s := &script{t: t, nodes: map[storage.ReplicaID]*machine{}}
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			var out strings.Builder
+			if err := s.run(d, &out); err != nil {
+				fmt.Fprintf(&out, "error: %v\n", err)
+			}
+			if out.Len() == 0 {
+				return "ok\n"
+			}
+			return out.String()
+		})
+	})
+}
+
+func (s *script) node(d *datadriven.TestData) *machine {
+	var id uint64
+	d.ScanArgs(s.t, "id", &id)
+	return s.nodes[storage.ReplicaID(id)]
+}
+
+func (s *script) run(d *datadriven.TestData, out *strings.Builder) error {
+	switch d.Cmd {
+	case "nodes":
+		return s.make(d)
+	case "stabilize":
+		ids := s.ids
+		if arg, ok := d.Arg("only"); ok {
+			ids = nil
+			for _, v := range arg.Vals {
+				ids = append(ids, s.ids[v[0]-'1'])
+			}
+		}
+		s.stabilize(ids)
+		return nil
+	case "deliver", "drop":
+		return s.deliver(d, out)
+	}
+	m := s.node(d)
+	switch d.Cmd {
+	case "campaign":
+		return m.core.Campaign()
+	case "propose":
+		return s.propose(d, m)
+	case "ready":
+		s.ready(m, out)
+	case "write":
+		s.write(d, m, out)
+	case "apply":
+		for range len(m.applies) {
+			s.applyOne(m)
+		}
+		fmt.Fprintf(out, "applied to %d: %s\n", m.applied, strings.Join(m.state, " "))
+	case "read":
+		m.reads++
+		return m.core.ReadIndex(m.reads)
+	case "tick":
+		var n int
+		d.ScanArgs(s.t, "n", &n)
+		before := m.core.rn.BasicStatus().RaftState
+		m.core.Tick(n)
+		fmt.Fprintf(out, "%s -> %s\n", before, m.core.rn.BasicStatus().RaftState)
+	case "truncate":
+		return s.truncate(d, m, out)
+	case "crash":
+		m.core = nil
+		m.appends, m.applies = nil, nil
+		s.net = slices.DeleteFunc(s.net, func(x *pb.Message) bool { return x.GetFrom() == uint64(m.id) || x.GetTo() == uint64(m.id) })
+	case "lose":
+		return s.lose(d, m)
+	case "restart":
+		return m.start(s.cache)
+	case "log":
+		s.dump(m, out)
+	case "status":
+		st := m.core.Status()
+		fmt.Fprintf(out, "term=%d leader=%d leads=%t commit=%d applied=%d log=[%d,%d] disk reads=%d\n",
+			st.Term, st.Leader, st.Leads, st.Commit, st.Applied, st.First, st.Last, m.disk.reads)
+	case "entries":
+		return s.entries(d, m, out)
+	default:
+		return fmt.Errorf("unknown command %q", d.Cmd)
+	}
+	return nil
+}
+
+func (s *script) make(d *datadriven.TestData) error {
+	n := 1
+	d.MaybeScanArgs(s.t, "n", &n)
+	s.cache = 1 << 20
+	d.MaybeScanArgs(s.t, "cache", &s.cache)
+	for i := range n {
+		s.ids = append(s.ids, storage.ReplicaID(i+1))
+	}
+	for _, id := range s.ids {
+		s.nodes[id] = newMachine(id, s.ids)
+		if err := s.nodes[id].start(s.cache); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *script) propose(d *datadriven.TestData, m *machine) error {
+	term := m.core.rn.BasicStatus().GetTerm()
+	d.MaybeScanArgs(s.t, "term", &term)
+	for _, data := range strings.Fields(d.Input) {
+		if err := m.core.Propose(term, []byte(data)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ready takes all jobs of a machine without doing them.
+func (s *script) ready(m *machine, out *strings.Builder) {
+	for {
+		jobs, ok := m.core.Ready()
+		if !ok {
+			return
+		}
+		if jobs.Change != nil {
+			fmt.Fprintf(out, "change term=%d leader=%d leads=%t\n", jobs.Change.Term, jobs.Change.Leader, jobs.Change.Leads)
+		}
+		if jobs.Append != nil {
+			m.appends = append(m.appends, jobs.Append)
+			fmt.Fprintf(out, "append %s\n", describe(jobs.Append))
+		}
+		if jobs.Apply != nil {
+			m.applies = append(m.applies, jobs.Apply)
+			fmt.Fprintf(out, "apply %s\n", list(jobs.Apply.Entries))
+		}
+		for _, x := range jobs.Send {
+			fmt.Fprintf(out, "send %s\n", raft.DescribeMessage(x, nil))
+		}
+		s.net = append(s.net, jobs.Send...)
+		for _, r := range jobs.Reads {
+			fmt.Fprintf(out, "read %d at %d\n", r.ID, r.Index)
+		}
+	}
+}
+
+func describe(j *AppendJob) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "entries=%s", list(j.Entries))
+	if j.StaleFrom != 0 {
+		fmt.Fprintf(&b, " stale=[%d,%d]", j.StaleFrom, j.StaleTo)
+	}
+	if j.HardState != nil {
+		fmt.Fprintf(&b, " hard=%d/%d/%d", j.HardState.Term, j.HardState.Vote, j.HardState.Commit)
+	}
+	if j.Sync {
+		b.WriteString(" sync")
+	}
+	return b.String()
+}
+
+func list(ents []storage.Entry) string {
+	out := make([]string, len(ents))
+	for i, e := range ents {
+		out[i] = fmt.Sprintf("%d:%d:%s", e.Index, e.Term, e.Data)
+	}
+	return "[" + strings.Join(out, " ") + "]"
+}
+
+// write does the append jobs that wait, n of them or all. With noack the
+// machine's core does not learn of it: a crash comes first.
+func (s *script) write(d *datadriven.TestData, m *machine, out *strings.Builder) {
+	n := len(m.appends)
+	d.MaybeScanArgs(s.t, "n", &n)
+	for range n {
+		j := m.appends[0]
+		m.appends = m.appends[1:]
+		m.disk.write(j)
+		if !d.HasArg("noack") {
+			m.core.Appended(j)
+		}
+	}
+	fmt.Fprintf(out, "wrote %d\n", n)
+}
+
+func (s *script) applyOne(m *machine) {
+	j := m.applies[0]
+	m.applies = m.applies[1:]
+	for _, e := range j.Entries {
+		if e.Index != max(m.applied, InitialPosition().Index)+1 {
+			s.t.Fatalf("replica %d applies %d after %d", m.id, e.Index, m.applied)
+		}
+		if on, ok := m.disk.entries[e.Index]; !ok || on.Term != e.Term {
+			s.t.Fatalf("replica %d applies entry %d, which is not in its log", m.id, e.Index)
+		}
+		m.applied = e.Index
+		if len(e.Data) > 0 {
+			m.state = append(m.state, string(e.Data))
+		}
+	}
+	m.core.Applied(j)
+}
+
+func (s *script) deliver(d *datadriven.TestData, out *strings.Builder) error {
+	var from, to uint64
+	d.MaybeScanArgs(s.t, "from", &from)
+	d.MaybeScanArgs(s.t, "to", &to)
+	var kept, taken []*pb.Message
+	for _, x := range s.net {
+		if (from == 0 || x.GetFrom() == from) && (to == 0 || x.GetTo() == to) {
+			taken = append(taken, x)
+		} else {
+			kept = append(kept, x)
+		}
+	}
+	s.net = kept
+	var errs []error
+	for _, x := range taken {
+		if m := s.nodes[storage.ReplicaID(x.GetTo())]; d.Cmd == "deliver" && m.core != nil {
+			errs = append(errs, m.core.Step(x))
+		}
+	}
+	fmt.Fprintf(out, "%s %d\n", d.Cmd, len(taken))
+	return errors.Join(errs...)
+}
+
+// stabilize does everything that the given replicas want done, until nothing is
+// left. What they send to others is lost.
+func (s *script) stabilize(ids []storage.ReplicaID) {
+	for range 1000 {
+		before := len(s.net)
+		busy := false
+		var sink strings.Builder
+		for _, id := range ids {
+			m := s.nodes[id]
+			if m.core == nil {
+				continue
+			}
+			s.ready(m, &sink)
+			busy = busy || len(m.appends)+len(m.applies) > 0
+			for _, j := range m.appends {
+				m.disk.write(j)
+				m.core.Appended(j)
+			}
+			m.appends = nil
+			for len(m.applies) > 0 {
+				s.applyOne(m)
+			}
+		}
+		net := s.net
+		s.net = nil
+		for _, x := range net {
+			if m := s.nodes[storage.ReplicaID(x.GetTo())]; m.core != nil && slices.Contains(ids, m.id) {
+				_ = m.core.Step(x)
+			}
+		}
+		if !busy && before+len(net) == 0 {
+			return
+		}
+	}
+	s.t.Fatal("does not come to rest")
+}
+
+func (s *script) truncate(d *datadriven.TestData, m *machine, out *strings.Builder) error {
+	var to uint64
+	d.ScanArgs(s.t, "to", &to)
+	j, ok, err := m.core.Truncate(to)
+	if err != nil || !ok {
+		fmt.Fprint(out, "nothing to truncate\n")
+		return err
+	}
+	if !d.HasArg("later") {
+		m.disk.truncate(j)
+	}
+	fmt.Fprintf(out, "truncated to %d:%d\n", j.To.Index, j.To.Term)
+	return nil
+}
+
+// lose damages what is on disk.
+func (s *script) lose(d *datadriven.TestData, m *machine) error {
+	var from uint64
+	d.MaybeScanArgs(s.t, "from", &from)
+	for i := range m.disk.entries {
+		if from != 0 && i >= from {
+			delete(m.disk.entries, i)
+		}
+	}
+	if d.HasArg("record") {
+		m.disk.recorded, m.disk.truncated = false, storage.Position{}
+	}
+	if d.HasArg("state") {
+		m.applied, m.state = 0, nil
+	}
+	if d.HasArg("hard") {
+		m.disk.hard = storage.HardState{}
+	}
+	return nil
+}
+
+func (s *script) dump(m *machine, out *strings.Builder) {
+	var ents []storage.Entry
+	for _, e := range m.disk.entries {
+		ents = append(ents, e)
+	}
+	slices.SortFunc(ents, func(a, b storage.Entry) int { return int(a.Index) - int(b.Index) })
+	fmt.Fprintf(out, "truncated=%d:%d entries=%s hard=%d/%d/%d\n", m.disk.truncated.Index, m.disk.truncated.Term,
+		list(ents), m.disk.hard.Term, m.disk.hard.Vote, m.disk.hard.Commit)
+}
+
+// entries reads what raft would read.
+func (s *script) entries(d *datadriven.TestData, m *machine, out *strings.Builder) error {
+	var lo, hi uint64
+	d.ScanArgs(s.t, "lo", &lo)
+	d.ScanArgs(s.t, "hi", &hi)
+	ents, err := m.core.log.Entries(lo, hi, 1<<20)
+	if err == nil {
+		fmt.Fprintln(out, list(fromRaft(ents)))
+	}
+	return err
+}

@@ -1,0 +1,60 @@
+package cluster
+
+import (
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/waystation/waystation/storage"
+)
+
+// StateMachine is what a group's entries are applied to. All methods are
+// called from the engine's one apply loop, except where they say otherwise;
+// while one runs, no entry of any group is applied.
+type StateMachine interface {
+	// Applied returns the last index whose effects are in the state, durable
+	// or not, and 0 for a state to which nothing was ever applied. It is
+	// called once, by AddGroup.
+	Applied() (index uint64, err error)
+
+	// Apply applies one committed entry and stores its effects together with
+	// the applied index, in one batch. Entries come in order and without gaps.
+	// An entry without data opens a term. What Apply returns goes to the
+	// proposer. An error, or a panic, stops the replica.
+	// e.Data is shared and must not be changed; it may be kept.
+	Apply(e storage.Entry) (result any, err error)
+
+	// Spill copies what the entries up to upTo hold and something still refers
+	// to into the state, about budget bytes of it, and says whether all is
+	// done; else it is called again after other work. read returns an entry's
+	// data, shared and not to be changed.
+	Spill(upTo uint64, budget int, read func(index uint64) ([]byte, error)) (done bool, err error)
+
+	// Settled is the highest index, at most upTo, up to which spilling costs next
+	// to nothing, because hardly anything refers to these entries any more. It is
+	// called from the apply loop, between entries, and must be quick: it may stop
+	// early.
+	Settled(upTo uint64) (index uint64, err error)
+	// Durable says whether r holds an applied index of at least upTo, and all
+	// that was spilled up to there. It is called beside Apply, from another
+	// goroutine, and may use nothing but r.
+	Durable(r storage.Reader, upTo uint64) (bool, error)
+
+	// LeaderStart says that this replica leads in term and has applied the
+	// term's first entry: proposals may begin. It must not block.
+	LeaderStart(term uint64)
+	// LeaderStop follows every LeaderStart, once the leadership of term is
+	// lost. It must not block.
+	LeaderStop(term uint64)
+}
+
+// Transport carries messages to other replicas. With a single voter it is
+// never used.
+type Transport interface {
+	// Send takes over messages of one group. It must not block: what cannot be
+	// sent is dropped, raft sends it again.
+	Send(g storage.GroupID, messages []*pb.Message)
+}
+
+// noTransport drops everything.
+type noTransport struct{}
+
+func (noTransport) Send(storage.GroupID, []*pb.Message) {}

@@ -1,0 +1,55 @@
+package cluster
+
+import "github.com/waystation/waystation/storage"
+
+// Status is what the engine knows of one group. Its parts are read one after
+// the other while the group runs on.
+type Status struct {
+	Group   storage.GroupID
+	Replica storage.ReplicaID
+	// Leader is the leading replica, 0 while none is known; Leads says that it
+	// is this one, in Term.
+	Leader storage.ReplicaID
+	Leads  bool
+	Term   uint64
+	// Commit is the last index known to be committed, Applied the last one
+	// applied here.
+	Commit, Applied uint64
+	// First and Last bound the log: it is empty when First is Last+1.
+	First, Last uint64
+	// LogBytes is what the group's entries take in the log.
+	LogBytes int64
+	// CacheBytes is what of them is kept in memory.
+	CacheBytes int64
+	// Err says why the replica runs no more, nil while it runs.
+	Err error
+}
+
+// Status returns the state of group g; Err is ErrNoGroup if there is none.
+func (e *Engine) Status(id storage.GroupID) Status {
+	g := e.group(id)
+	if g == nil {
+		return Status{Group: id, Err: ErrNoGroup}
+	}
+	s := g.status.Load()
+	out := Status{
+		Group: id, Replica: g.replica, Leader: s.Leader, Term: s.Term,
+		Commit: s.Commit, Applied: g.applied.Load(), First: s.First, Last: s.Last,
+		LogBytes: e.cfg.Log.Bytes(id), CacheBytes: g.cache.Bytes(),
+	}
+	out.Leads = g.leads.Load() == s.Term && s.Leads
+	if f := g.failure.Load(); f != nil {
+		out.Err, out.Leads, out.Leader = f.err, false, 0
+	}
+	return out
+}
+
+// Groups returns the groups of which this node holds a replica, in order.
+func (e *Engine) Groups() []storage.GroupID {
+	groups := e.list()
+	ids := make([]storage.GroupID, len(groups))
+	for i, g := range groups {
+		ids[i] = g.id
+	}
+	return ids
+}

@@ -1,0 +1,43 @@
+package cluster
+
+import (
+	"fmt"
+	"time"
+)
+
+// ticker drives the clocks of all groups and watches the log writer.
+type ticker struct{ engine *Engine }
+
+func (t *ticker) loop() {
+	tick := time.NewTicker(t.engine.cfg.Tick)
+	defer tick.Stop()
+	for {
+		select {
+		case <-t.engine.quit:
+			return
+		case <-tick.C:
+		}
+		t.watch()
+		for _, g := range t.engine.list() {
+			g.tick()
+		}
+	}
+}
+
+// watch ends a process whose disk hangs. Its heartbeats would go on, and with
+// them a leadership under which nothing can be acknowledged.
+func (t *ticker) watch() {
+	if d := t.engine.writer.stuck(); d > t.engine.cfg.SyncLimit {
+		t.engine.fatal(fmt.Errorf("fsync hung: the raft log has been writing for %s, the limit is %s",
+			d.Round(time.Millisecond), t.engine.cfg.SyncLimit))
+	}
+}
+
+// tick lets one tick pass. A sole voter that leads has nobody to send a
+// heartbeat to and nobody who could depose it: it is left asleep.
+func (g *group) tick() {
+	if g.sole && g.leads.Load() != 0 {
+		return
+	}
+	g.post(func(in *input) { in.ticks++ })
+}

@@ -1,0 +1,162 @@
+package cluster
+
+import (
+	"fmt"
+)
+
+// truncator keeps the logs short. A round takes every group that is worth it,
+// so that they share one flush of the state: spill (by the apply loop), flush,
+// look whether applied index and spill are durable, then truncate.
+//
+// There are two kinds of rounds. What is settled anyway is truncated soon, while
+// most of it never left the memtable: workers that keep up cost no second write.
+// What is not settled stays in the log as long as there is room, because spilling
+// it is a second write.
+type truncator struct {
+	engine *Engine
+	bell   chan struct{}
+	tried  int64 // bytes ever counted, of all groups, when settled entries were last looked for
+}
+
+func newTruncator(e *Engine) *truncator {
+	return &truncator{engine: e, bell: make(chan struct{}, 1)}
+}
+
+// check asks for a look at the logs' sizes. It does not block.
+func (t *truncator) check() {
+	select {
+	case t.bell <- struct{}{}:
+	default:
+	}
+}
+
+func (t *truncator) loop() {
+	for {
+		select {
+		case <-t.engine.quit:
+			return
+		case <-t.bell:
+		}
+		for t.round() {
+			// What came in meanwhile may be worth another one.
+		}
+	}
+}
+
+// cut is a truncation in the making.
+type cut struct {
+	group *group
+	upTo  uint64
+	cheap bool // only as far as spilling costs next to nothing
+}
+
+// settled looks at all groups once their logs have grown by some bytes together.
+func (t *truncator) settled() []cut {
+	var grown int64
+	groups := t.engine.list()
+	for _, g := range groups {
+		grown += g.extent.grown()
+	}
+	if grown-t.tried < t.engine.cfg.SettledLogBytes {
+		return nil
+	}
+	t.tried = grown
+	var cuts []cut
+	for _, g := range groups {
+		if upTo := g.applied.Load(); upTo > g.cutTo.Load() && g.failure.Load() == nil {
+			cuts = append(cuts, cut{g, upTo, true})
+		}
+	}
+	return cuts
+}
+
+// round truncates what is due, and says whether there was anything.
+func (t *truncator) round() bool {
+	cuts := t.due()
+	if len(cuts) == 0 {
+		cuts = t.settled()
+	}
+	if len(cuts) == 0 {
+		return false
+	}
+	if cuts = t.spill(cuts); cuts == nil {
+		return false
+	}
+	// Also when nothing can be cut: what is not flushed is applied again after a
+	// crash, and a small memtable takes records faster.
+	if err := t.engine.cfg.State.Flush(); err != nil {
+		t.engine.fatal(fmt.Errorf("truncate raft logs: %w", err))
+		return false
+	}
+	reader, release := t.engine.cfg.State.Durable()
+	defer release()
+	for _, c := range cuts {
+		var durable bool
+		err := guarded(func() (err error) {
+			durable, err = c.group.sm.Durable(reader, c.upTo)
+			return err
+		})
+		if err != nil {
+			c.group.fail(fmt.Errorf("look for entry %d in the durable state: %w", c.upTo, err))
+			continue
+		}
+		if !durable {
+			t.engine.cfg.Logger.Error("log not truncated: a flushed state is not durable", "group", c.group.id, "index", c.upTo)
+			continue
+		}
+		c.group.cutTo.Store(c.upTo)
+		c.group.post(func(in *input) { in.truncate = max(in.truncate, c.upTo) })
+	}
+	t.engine.metrics.truncations.Add(float64(len(cuts)))
+	return len(cuts) > 0
+}
+
+// due picks the cuts of a round. A group's share is its own limit, or an equal
+// part of the total when that is exceeded; half of the share is left.
+func (t *truncator) due() []cut {
+	cfg := &t.engine.cfg
+	groups := t.engine.list()
+	var total int64
+	over := false
+	for _, g := range groups {
+		n := g.extent.retained()
+		total += n
+		over = over || n > cfg.GroupLogBytes
+	}
+	share := cfg.GroupLogBytes
+	if total > cfg.TotalLogBytes {
+		over, share = true, min(share, cfg.TotalLogBytes/int64(len(groups)))
+	}
+	if !over {
+		return nil
+	}
+	var cuts []cut
+	for _, g := range groups {
+		if upTo := g.extent.target(share / 2); upTo > 0 && g.failure.Load() == nil {
+			g.extent.ask(upTo)
+			cuts = append(cuts, cut{g, upTo, false})
+		}
+	}
+	return cuts
+}
+
+// spill has the apply loop copy what the cuts would lose, and returns the cuts
+// for which that went well, or nil when the engine ends.
+func (t *truncator) spill(cuts []cut) []cut {
+	done := make(chan spillDone, len(cuts))
+	for _, c := range cuts {
+		t.engine.applier.order(&spill{group: c.group, upTo: c.upTo, cheap: c.cheap, done: done})
+	}
+	kept := cuts[:0:0]
+	for range cuts {
+		select {
+		case <-t.engine.quit:
+			return nil
+		case d := <-done:
+			if d.err == nil && d.spill.upTo > d.spill.group.cutTo.Load() {
+				kept = append(kept, cut{d.spill.group, d.spill.upTo, false})
+			}
+		}
+	}
+	return kept
+}

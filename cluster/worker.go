@@ -1,0 +1,226 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+
+	"github.com/waystation/waystation/cluster/replica"
+	"github.com/waystation/waystation/messages/envelope"
+	"github.com/waystation/waystation/storage"
+)
+
+// worker owns the raft cores of some groups. It takes the groups that have
+// input, feeds their cores, and hands on what these want done: once for all
+// groups of a pass, so that one sync serves them all.
+type worker struct {
+	engine *Engine
+	groups queue[*group]
+
+	// in is the input of the group at hand; what of it was answered is zero.
+	in      input
+	appends []logItem
+	applies []applyItem
+}
+
+func newWorker(e *Engine) *worker { return &worker{engine: e, groups: newQueue[*group]()} }
+
+func (w *worker) push(g *group) { w.groups.push(g) }
+
+func (w *worker) loop() {
+	for w.groups.wait(w.engine.quit) {
+		groups := w.groups.take()
+		for _, g := range groups {
+			w.guard(g)
+		}
+		w.groups.recycle(groups)
+		w.engine.writer.items.push(w.appends...)
+		w.engine.applier.items.push(w.applies...)
+		clear(w.appends)
+		clear(w.applies)
+		w.appends, w.applies = w.appends[:0], w.applies[:0]
+	}
+}
+
+// guard runs a group and turns a panic, raft's way to say that its invariants
+// do not hold, into the end of that replica.
+func (w *worker) guard(g *group) {
+	w.in = g.inbox.take()
+	defer func() {
+		if v := recover(); v != nil {
+			g.fail(fmt.Errorf("raft panicked: %v\n%s", v, debug.Stack()))
+		}
+		if g.failure.Load() != nil {
+			g.refuse(w.in)
+			g.asked.fail(g.stopped())
+		}
+		g.inbox.recycle(w.in)
+		w.in = input{}
+	}()
+	if g.failure.Load() == nil {
+		w.run(g)
+	}
+}
+
+func (w *worker) run(g *group) {
+	w.feed(g, &w.in)
+	w.propose(g, &w.in)
+	w.read(g, &w.in)
+	if w.in.truncate > 0 {
+		w.truncate(g, w.in.truncate)
+	}
+	w.drain(g)
+}
+
+// feed gives the core what happened: what was done first, so that the ready
+// which follows already has its consequences.
+func (w *worker) feed(g *group, in *input) {
+	for _, job := range in.appended {
+		g.core.Appended(job)
+	}
+	for _, job := range in.applied {
+		g.core.Applied(job)
+	}
+	for _, m := range in.messages {
+		if err := g.core.Step(m); err != nil {
+			w.engine.cfg.Logger.Debug("message refused", "group", g.id, "type", m.GetType(), "err", err)
+		}
+	}
+	g.core.Tick(in.ticks)
+	if in.campaign {
+		if err := g.core.Campaign(); err != nil {
+			w.engine.cfg.Logger.Warn("cannot campaign", "group", g.id, "err", err)
+		}
+	}
+}
+
+// propose hands proposals to raft.
+func (w *worker) propose(g *group, in *input) {
+	for i, p := range in.proposals {
+		in.proposals[i] = proposal{}
+		w.proposeOne(g, p)
+	}
+}
+
+// proposeOne has the waiter there before raft knows of the entry, and takes it
+// away again if raft does not want it.
+func (w *worker) proposeOne(g *group, p proposal) {
+	if len(p.data) < envelope.Size {
+		p.done(nil, fmt.Errorf("propose %d bytes: %w", len(p.data), envelope.ErrShort))
+		return
+	}
+	g.proposals++
+	e := envelope.Envelope{
+		Version: envelope.Version1, Kind: p.data[1],
+		Term: p.term, Proposal: g.proposals, TimeMs: w.engine.cfg.Clock(),
+	}
+	e.Put(p.data)
+	if !g.waiters.add(waiter{term: e.Term, proposal: e.Proposal, done: p.done}) {
+		p.done(nil, g.stopped())
+		return
+	}
+	if err := g.core.Propose(p.term, p.data); err != nil {
+		if done := g.waiters.take(e.Term, e.Proposal); done != nil {
+			done(nil, err)
+		}
+		return
+	}
+	w.engine.metrics.proposals.Inc()
+}
+
+func (w *worker) read(g *group, in *input) {
+	if len(in.reads) == 0 {
+		return
+	}
+	id := g.asked.begin(in.reads)
+	clear(in.reads)
+	if err := g.core.ReadIndex(id); err != nil {
+		for _, done := range g.asked.end(id) {
+			done(0, err)
+		}
+	}
+}
+
+func (w *worker) truncate(g *group, upTo uint64) {
+	job, ok, err := g.core.Truncate(upTo)
+	switch {
+	case err != nil:
+		g.fail(err)
+	case ok:
+		g.extent.cut(job.To.Index)
+		w.appends = append(w.appends, logItem{group: g, truncate: job.To})
+		g.publish() // no ready may follow that would
+	}
+}
+
+// drain takes all that the core wants done.
+func (w *worker) drain(g *group) {
+	worked := false
+	for {
+		jobs, ok := g.core.Ready()
+		if !ok {
+			break
+		}
+		worked = true
+		if jobs.Change != nil {
+			w.changed(g, *jobs.Change)
+		}
+		if jobs.Append != nil {
+			w.appends = append(w.appends, logItem{group: g, job: jobs.Append})
+		}
+		if jobs.Apply != nil {
+			w.applies = append(w.applies, applyItem{group: g, job: jobs.Apply})
+		}
+		if len(jobs.Send) > 0 {
+			w.engine.transport.Send(g.id, jobs.Send)
+		}
+		for _, r := range jobs.Reads {
+			g.confirms.add(r.Index, g.asked.end(r.ID), g.applied.Load)
+		}
+	}
+	if worked {
+		g.publish()
+	}
+}
+
+// changed answers what an ended leadership leaves behind. The new one is
+// published before its first entry can be applied.
+func (w *worker) changed(g *group, c replica.Change) {
+	leads := uint64(0)
+	if c.Leads {
+		leads = c.Term
+	}
+	if old := g.leads.Swap(leads); old != leads && old != 0 {
+		w.engine.applier.lost(g, old)
+	}
+	g.waiters.fail(c.Term, ErrUnknown)
+	if leads == 0 {
+		g.waiters.fail(0, ErrUnknown)
+	}
+	g.asked.fail(ErrNotLeader)
+	level := slog.LevelInfo
+	if g.sole {
+		level = slog.LevelDebug // it can only become its own leader
+	}
+	w.engine.cfg.Logger.Log(context.Background(), level, "raft changed",
+		"group", g.id, "term", c.Term, "leader", c.Leader, "leads", c.Leads)
+}
+
+func (g *group) publish() {
+	s := g.core.Status()
+	g.status.Store(&s)
+}
+
+// logItem is what the log writer gets: an append, or else a truncation.
+type logItem struct {
+	group    *group
+	job      *replica.AppendJob
+	truncate storage.Position
+}
+
+// applyItem is a run of committed entries.
+type applyItem struct {
+	group *group
+	job   *replica.ApplyJob
+}
