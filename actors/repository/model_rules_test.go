@@ -1,0 +1,338 @@
+package repository
+
+import (
+	"cmp"
+	"slices"
+)
+
+// What the promises say of each command.
+
+func newModelLane() *modelLane {
+	return &modelLane{settled: map[Seq]string{}, results: map[Seq]string{}}
+}
+
+func (m *model) setGroup(cfg GroupConfig) {
+	if g := m.groups[cfg.ID]; g != nil {
+		if cfg.Version > g.cfg.Version {
+			g.cfg = cfg
+		}
+		return
+	}
+	g := &modelGroup{cfg: cfg}
+	if cfg.Start == StartLatest {
+		g.startIndex = m.index()
+	}
+	m.groups[cfg.ID] = g
+	for _, r := range m.repos {
+		l := newModelLane()
+		r.lanes[cfg.ID] = l
+		for _, p := range r.packets {
+			if p.gone || p.index <= g.startIndex {
+				l.settled[p.seq] = before
+			}
+		}
+	}
+}
+
+func (m *model) expectPublish(r *modelRepo, it *PublishItem) PublishResult {
+	var p *modelProducer
+	if len(it.Producer) > 0 {
+		p = r.producers[string(it.Producer)]
+		switch {
+		case it.Epoch < m.fences[string(it.Producer)].epoch:
+			return PublishResult{Code: Fenced}
+		case p == nil && it.Sequence != 1:
+			return PublishResult{Code: UnknownProducer}
+		case p == nil:
+			p = &modelProducer{epoch: it.Epoch, fresh: true}
+		case it.Epoch < p.epoch:
+			return PublishResult{Code: Fenced}
+		case it.Epoch > p.epoch && it.Sequence != 1:
+			return PublishResult{Code: Gap, Expected: 1}
+		case it.Epoch > p.epoch:
+			p = &modelProducer{epoch: it.Epoch}
+		case it.Sequence <= uint64(len(p.accepted)):
+			return PublishResult{Code: Duplicate, Seq: p.accepted[it.Sequence-1]}
+		case it.Sequence > uint64(len(p.accepted)+1):
+			return PublishResult{Code: Gap, Expected: uint64(len(p.accepted) + 1)}
+		}
+	}
+	accept := func(seq Seq) {
+		if p != nil {
+			p.accepted, p.seen = append(p.accepted, seq), m.now
+			if p.fresh {
+				m.idle = append(m.idle, modelIdleProducer{m.now, r, string(it.Producer)})
+				p.fresh = false
+			}
+			r.producers[string(it.Producer)] = p
+		}
+	}
+	if x, ok := r.ids[string(it.ID)]; ok && x.at+int64(DefaultConfig().DedupWindowMs) > m.now {
+		accept(x.seq)
+		return PublishResult{Code: Duplicate, Seq: x.seq, ContentDiffers: r.packets[x.seq-1].content != string(it.Raw)}
+	}
+	if r.retained() >= modelBacklog {
+		return PublishResult{Code: BacklogFull}
+	}
+	x := m.newPacket(r, it)
+	if len(it.ID) > 0 {
+		r.ids[string(it.ID)] = modelID{x.seq, m.now}
+	}
+	accept(x.seq)
+	return PublishResult{Code: OK, Seq: x.seq}
+}
+
+func (m *model) newPacket(r *modelRepo, it *PublishItem) *modelPacket {
+	x := &modelPacket{
+		repo: r.name, seq: Seq(len(r.packets) + 1), rank: it.Rank, content: string(it.Raw), index: m.index(),
+		acceptAt: m.now, readyAt: m.now + int64(it.DeliverAfterMs),
+	}
+	if it.TTLMs > 0 {
+		x.expireAt = m.now + int64(it.TTLMs)
+		m.due = append(m.due, modelDue{x.expireAt, x})
+	}
+	r.packets = append(r.packets, x)
+	for g, l := range r.lanes {
+		if x.index <= m.groups[g].startIndex {
+			l.settled[x.seq] = before
+		}
+	}
+	return x
+}
+
+func (r *modelRepo) retained() (n uint64) {
+	for _, p := range r.packets {
+		if !p.gone {
+			n++
+		}
+	}
+	return n
+}
+
+// next lists the unsettled packets of a rank in order.
+func (r *modelRepo) next(l *modelLane, rank Rank) (out []*modelPacket) {
+	for _, p := range r.packets {
+		if p.rank == rank && !p.gone && l.settled[p.seq] == "" {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// end settles a packet in a lane, and drops it if no group waits for it.
+func (r *modelRepo) end(l *modelLane, p *modelPacket, how string) {
+	l.settled[p.seq] = how
+	if l.heads[p.rank].seq == p.seq {
+		l.heads[p.rank] = modelHead{}
+	}
+	asked, waits := false, false
+	for _, other := range r.lanes {
+		asked = asked || other.settled[p.seq] != before
+		waits = waits || other.settled[p.seq] == ""
+	}
+	p.gone = p.gone || asked && !waits
+}
+
+func (l *modelLane) hold() (at int64) {
+	for _, h := range l.heads {
+		at = max(at, h.notBefore)
+	}
+	return at
+}
+
+func (l *modelLane) holds(p *modelPacket) bool {
+	for _, h := range l.held {
+		if h == p {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *modelRepo) leased(p *modelPacket) bool {
+	for _, l := range r.lanes {
+		if l.lease != 0 && l.holds(p) {
+			return true
+		}
+	}
+	return false
+}
+
+// expire ends a packet past its time to live in every lane; while a grant holds it
+// only in those whose head it is.
+func (r *modelRepo) expire(p *modelPacket) {
+	exempt := r.leased(p)
+	var ends []*modelLane
+	for _, l := range r.lanes {
+		if l.settled[p.seq] == "" && (!exempt || !l.holds(p) && r.next(l, p.rank)[0] == p) {
+			ends = append(ends, l)
+		}
+	}
+	for _, l := range ends {
+		r.end(l, p, ReasonExpired.String())
+	}
+	p.gone = p.gone || !exempt
+}
+
+// expire looks at the packets whose time to live has passed, those of the oldest
+// deadlines first; what a grant holds is looked at again in a second.
+func (m *model) expire(limit int) {
+	m.due = slices.DeleteFunc(m.due, func(d modelDue) bool { return d.p.gone && d.at == d.p.expireAt })
+	slices.SortFunc(m.due, func(a, b modelDue) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.p.repo, b.p.repo), cmp.Compare(a.p.rank, b.p.rank), cmp.Compare(a.p.seq, b.p.seq))
+	})
+	n := 0
+	for n < min(limit, len(m.due)) && m.due[n].at <= m.now {
+		n++
+	}
+	for _, d := range m.due[:n:n] {
+		if d.p.gone {
+			continue
+		}
+		if m.repo(d.p.repo).expire(d.p); !d.p.gone {
+			m.due = append(m.due, modelDue{m.now + second, d.p})
+		}
+	}
+	m.due = m.due[n:]
+}
+
+// housekeep forgets who was idle for long, those first who came first.
+func (m *model) housekeep(limit int) {
+	slices.SortFunc(m.idle, func(a, b modelIdleProducer) int {
+		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.r.name, b.r.name), cmp.Compare(a.producer, b.producer))
+	})
+	n := 0
+	for n < min(limit, len(m.idle)) && m.idle[n].at+modelIdle <= m.now {
+		n++
+	}
+	for _, x := range m.idle[:n:n] {
+		if p := x.r.producers[x.producer]; p.seen+modelIdle <= m.now {
+			delete(x.r.producers, x.producer)
+		} else {
+			m.idle = append(m.idle, modelIdleProducer{p.seen, x.r, x.producer})
+		}
+	}
+	m.idle = m.idle[n:]
+	for range limit {
+		oldest := ""
+		for name, f := range m.fences {
+			if o := m.fences[oldest]; f.atMs+modelIdle <= m.now && (oldest == "" || f.atMs < o.atMs || f.atMs == o.atMs && name < oldest) {
+				oldest = name
+			}
+		}
+		delete(m.fences, oldest)
+	}
+}
+
+// expectGrant is what a grant must come to.
+func (m *model) expectGrant(r *modelRepo, g GroupID, n int) (want GrantResult, items []*modelPacket) {
+	l := r.lanes[g]
+	switch {
+	case l == nil:
+		return GrantResult{Code: UnknownGroup}, nil
+	case l.lease != 0:
+		return GrantResult{Code: Leased}, nil
+	case l.prev.token == Token(m.index()) && len(r.packets) > 0:
+		return GrantResult{Code: NotReady, ReadyMs: m.now}, nil
+	case l.hold() > m.now:
+		return GrantResult{Code: NotReady, ReadyMs: l.hold()}, nil
+	}
+	want = GrantResult{Code: Empty}
+	for rank := range Rank(Ranks) {
+		next := r.next(l, rank)
+		for len(next) > 0 && next[0].expireAt != 0 && next[0].expireAt <= m.now {
+			r.expire(next[0])
+			next = r.next(l, rank)
+		}
+		if len(next) == 0 {
+			continue
+		}
+		if at := next[0].readyAt; at > m.now {
+			if want.Code == Empty || at < want.ReadyMs {
+				want = GrantResult{Code: NotReady, ReadyMs: at}
+			}
+			continue
+		}
+		most := min(n, int(m.groups[g].cfg.MaxBatch))
+		if l.heads[rank].notBefore != 0 {
+			most = 1
+		}
+		for _, p := range next {
+			if len(items) == most || p.readyAt > m.now || p.expireAt != 0 && p.expireAt <= m.now {
+				break
+			}
+			items = append(items, p)
+		}
+		if h := &l.heads[rank]; h.seq != next[0].seq {
+			*h = modelHead{seq: next[0].seq}
+		}
+		l.heads[rank].attempts++
+		l.lease, l.rank, l.held, l.last, l.done = Token(m.index()), rank, items, items[len(items)-1].seq, 0
+		return GrantResult{Code: OK, Token: l.lease, Rank: rank, Attempt: l.heads[rank].attempts}, items
+	}
+	return want, nil
+}
+
+// expectSettle is what a settlement must come to.
+func (m *model) expectSettle(r *modelRepo, s *Settle) SettleOutcome {
+	l := r.lanes[s.Group]
+	if l == nil {
+		return SettleOutcome{Code: UnknownGroup}
+	}
+	if s.Token == 0 || s.Token != l.lease {
+		good := s.Token != 0 && s.Token == l.prev.token && s.Through <= l.prev.through &&
+			(!s.Kind.fails() || s.Kind == l.prev.kind && s.Failed == l.prev.failed)
+		return SettleOutcome{Code: map[bool]Code{true: OK, false: Stale}[good], Ended: true}
+	}
+	done, rest := 0, l.held
+	for len(rest) > 0 && rest[0].seq <= s.Through {
+		done, rest = done+1, rest[1:]
+	}
+	if s.Through > l.last || s.Kind.fails() && (len(rest) == 0 || rest[0].seq != s.Failed) {
+		return SettleOutcome{Code: BadSettlement}
+	}
+	for _, x := range s.Results {
+		if x.Seq <= s.Through {
+			l.results[x.Seq] = string(x.Result)
+		}
+	}
+	for _, p := range l.held[:done] {
+		r.end(l, p, "done")
+		l.done = p.seq
+	}
+	if l.held = rest; s.Kind == SettleDone && len(rest) > 0 {
+		return SettleOutcome{}
+	}
+	out := SettleOutcome{Ended: true}
+	l.prev, l.prevLast = ended{token: l.lease, kind: s.Kind, through: l.done}, l.last
+	l.lease, l.held = 0, nil
+	if len(rest) == 0 {
+		return out
+	}
+	p := rest[0]
+	h := &l.heads[p.rank]
+	if s.Kind == SettleRelease {
+		if h.seq == p.seq && h.attempts > 0 {
+			h.attempts--
+		}
+		return out
+	}
+	if h.seq != p.seq {
+		*h = modelHead{seq: p.seq, attempts: 1}
+	}
+	if s.Kind.fails() {
+		l.prev.failed = s.Failed
+	}
+	cfg := &m.groups[s.Group].cfg
+	switch {
+	case s.Kind == SettleDead:
+		r.end(l, p, ReasonRejected.String())
+	case uint64(h.attempts) >= cfg.MaxAttempts:
+		r.end(l, p, ReasonAttempts.String())
+	default:
+		h.notBefore = m.now + cfg.backoff(h.attempts, uint64(l.prev.token))
+		return out
+	}
+	out.Dead = true
+	return out
+}

@@ -1,0 +1,181 @@
+package repository
+
+import (
+	"encoding/binary"
+	"fmt"
+	"unicode/utf8"
+)
+
+// maxErrorKept bounds what is kept of a worker's error text, in bytes.
+const maxErrorKept = 1024
+
+func appendLease(b []byte, l *lane) []byte {
+	b = append(b, version1)
+	b = binary.AppendUvarint(b, uint64(l.token))
+	b = binary.AppendUvarint(b, uint64(l.leaseMs))
+	return appendBytes(b, l.session)
+}
+
+// settle ends all or a part of a lease.
+func (m *Machine) settle(body []byte) error {
+	d := decoder{b: body}
+	s := Settle{Group: GroupID(d.uvarint()), Repo: d.bytes(), Token: Token(d.uvarint()), Through: Seq(d.uvarint())}
+	s.Kind, s.Failed, s.Error = SettleKind(d.byte()), Seq(d.uvarint()), d.bytes()
+	n := d.uvarint()
+	for range n {
+		if d.err != nil {
+			break
+		}
+		s.Results = append(s.Results, SettleResult{Seq: Seq(d.uvarint()), Result: d.bytes()})
+	}
+	if s.Kind > SettleExpire {
+		d.fail()
+	}
+	if d.err != nil {
+		return fmt.Errorf("decode settlement: %w", d.err)
+	}
+	out, err := m.settleLane(&s)
+	if err != nil {
+		return err
+	}
+	m.eff.Results.Settles = append(m.eff.Results.Settles, out)
+	return nil
+}
+
+func (m *Machine) settleLane(s *Settle) (SettleOutcome, error) {
+	g := m.group(s.Group)
+	if g == nil {
+		return SettleOutcome{Code: UnknownGroup}, nil
+	}
+	r, err := m.loadRepo(s.Repo)
+	if err != nil {
+		return SettleOutcome{}, err
+	}
+	l, err := m.loadLane(g, r)
+	if err != nil {
+		return SettleOutcome{}, err
+	}
+	if s.Token == 0 || l.token != s.Token {
+		return SettleOutcome{Code: l.prev.again(s), Ended: true}, nil
+	}
+	rank, cursor := l.rank, l.cursors[l.rank]
+	through := max(cursor, s.Through)
+	if bad, err := m.badSettlement(r, l, s, through); bad || err != nil {
+		return SettleOutcome{Code: BadSettlement}, err
+	}
+	for i := range s.Results {
+		if q := s.Results[i].Seq; q > cursor && q <= through && len(s.Results[i].Result) > 0 {
+			m.keepResult(g.cfg.ID, r.id, q, s.Results[i].Result)
+		}
+	}
+	if err := m.pass(g, r, l, rank, through); err != nil {
+		return SettleOutcome{}, err
+	}
+	out := SettleOutcome{Code: OK}
+	if s.Kind != SettleDone || l.cursors[rank] >= l.last {
+		out.Ended = true
+		out.Dead, err = m.endLease(g, r, l, s)
+	}
+	return out, err
+}
+
+// badSettlement says whether a settlement is not of a prefix of the lease's packets,
+// up to through, and the one after it.
+func (m *Machine) badSettlement(r *repo, l *lane, s *Settle, through Seq) (bool, error) {
+	if through > l.last || s.Failed > l.last {
+		return true, nil
+	}
+	if !s.Kind.fails() {
+		return false, nil
+	}
+	next, err := m.itemAfter(r, l, l.rank, through)
+	return s.Failed == 0 || next.item.seq != s.Failed, err // else what lies before it is not settled
+}
+
+// fails says whether the settlement names a packet that failed.
+func (k SettleKind) fails() bool { return k == SettleRetry || k == SettleDead }
+
+// again answers a settlement under a token that is not the lane's lease: fine if
+// it says what the last lease ended with, else refused.
+func (e *ended) again(s *Settle) Code {
+	switch {
+	case s.Token == 0 || s.Token != e.token || s.Through > e.through:
+		return Stale
+	case s.Kind.fails() && (s.Kind != e.kind || s.Failed != e.failed):
+		return Stale
+	}
+	return OK
+}
+
+// endLease ends the lane's lease as the settlement says.
+func (m *Machine) endLease(g *group, r *repo, l *lane, s *Settle) (dead bool, err error) {
+	rank, token := l.rank, l.token
+	l.prev = ended{token: token, kind: s.Kind, through: min(l.cursors[rank], l.last)}
+	complete := l.cursors[rank] >= l.last
+	l.token, l.leaseMs, l.dirty = 0, 0, true
+	m.touch(g, r, l)
+	if complete {
+		return false, nil
+	}
+	if s.Kind == SettleRelease {
+		l.heads[rank].release(l.cursors[rank])
+		return false, nil
+	}
+	x, err := m.itemAfter(r, l, rank, l.cursors[rank])
+	if err != nil || x.item.seq == 0 {
+		return false, err
+	}
+	text := "lease expired"
+	if s.Kind.fails() {
+		l.prev.failed, text = s.Failed, errorText(s.Error)
+	}
+	return m.fail(g, r, l, rank, &x, uint64(token), s.Kind == SettleDead, text)
+}
+
+// release takes the attempt back that the grant charged: it never ran. What is
+// known of it stays only if it failed before.
+func (h *head) release(cursor Seq) {
+	if h.seq <= cursor || h.attempts == 0 {
+		return
+	}
+	if h.attempts--; h.attempts == 0 && h.notBeforeMs == 0 {
+		*h = head{}
+	}
+}
+
+// errorText cuts a worker's error text to what is kept, between two characters:
+// what is not UTF-8 could not be sent to anybody again.
+func errorText(b []byte) string {
+	n := min(len(b), maxErrorKept)
+	for n > 0 && n < len(b) && !utf8.RuneStart(b[n]) {
+		n--
+	}
+	return string(b[:n])
+}
+
+// fail charges the head of a lane, and either backs the lane off or gives the
+// packet up.
+func (m *Machine) fail(g *group, r *repo, l *lane, rank Rank, x *headOf, seed uint64, rejected bool, text string) (dead bool, err error) {
+	h := &l.heads[rank]
+	if h.seq != x.item.seq { // it failed in mid-batch: this was its first attempt
+		*h = head{seq: x.item.seq, attempts: 1}
+	}
+	h.lastError = text
+	reason := ReasonAttempts
+	switch {
+	case rejected:
+		reason = ReasonRejected
+	case uint64(h.attempts) < g.cfg.MaxAttempts:
+		h.notBeforeMs = max(m.logTimeMs+g.cfg.backoff(h.attempts, seed), 1)
+		return false, nil
+	}
+	m.bury(g, r, rank, x, reason, h.attempts, text)
+	return true, m.pass(g, r, l, rank, x.item.seq)
+}
+
+// keepResult stores what a worker left with a packet: log time, then the bytes.
+func (m *Machine) keepResult(g GroupID, repo string, seq Seq, result []byte) {
+	b := binary.AppendUvarint(append(m.vbuf[:0], version1), uint64(m.logTimeMs))
+	m.vbuf = append(b, result...)
+	m.eff.set(m.keyResult(m.bucketNow(), g, repo, seq), m.vbuf)
+}
