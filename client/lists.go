@@ -1,0 +1,57 @@
+package client
+
+import "container/heap"
+
+// laneList is a list of lanes, linked through themselves.
+type laneList struct{ head, tail *lane }
+
+func (q *laneList) push(l *lane) {
+	l.next = nil
+	if q.tail == nil {
+		q.head = l
+	} else {
+		q.tail.next = l
+	}
+	q.tail = l
+}
+
+func (q *laneList) pop() *lane {
+	l := q.head
+	if l == nil {
+		return nil
+	}
+	q.head, l.next = l.next, nil
+	if q.head == nil {
+		q.tail = nil
+	}
+	return l
+}
+
+// delayQueue holds the lanes that wait, the one whose wait ends first in front.
+type delayQueue []*lane
+
+func (q *delayQueue) push(l *lane) {
+	if !l.timed {
+		l.timed = true
+		heap.Push((*delayHeap)(q), l)
+	}
+}
+
+func (q *delayQueue) pop() {
+	heap.Pop((*delayHeap)(q)).(*lane).timed = false
+}
+
+type delayHeap []*lane
+
+func (h delayHeap) Len() int           { return len(h) }
+func (h delayHeap) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h delayHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *delayHeap) Push(l any)        { *h = append(*h, l.(*lane)) }
+
+func (h *delayHeap) Pop() any {
+	old := *h
+	l := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return l
+}
