@@ -1,0 +1,51 @@
+package api
+
+import (
+	"context"
+
+	"github.com/waystation/waystation/actors"
+	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
+	"github.com/waystation/waystation/messages/wire"
+)
+
+// Relay takes packets in. *actors.Relay is one.
+type Relay interface {
+	// Offer takes f over and answers each packet once through sink. It does not
+	// wait for the answers.
+	Offer(f *actors.Frame, sink actors.Sink)
+	// Parked says whether the repository's actor kept failing and is stopped.
+	Parked(repo string) bool
+}
+
+// Cluster knows nodes, partitions and producers.
+type Cluster interface {
+	// OpenProducer gives a producer's name its next epoch, once all partitions
+	// refuse the lower ones.
+	OpenProducer(ctx context.Context, producer string) (epoch uint64, err error)
+	// Describe says what nodes and partitions there are. It does not block.
+	Describe() *waystationv1.DescribeClusterResponse
+}
+
+// Calls are the calls of the API, behind both transports.
+type Calls struct {
+	relay    Relay
+	delivery Delivery
+	cluster  Cluster
+	health   *Health
+	limits   wire.Limits
+}
+
+// NewCalls returns the calls over what a node has.
+func NewCalls(relay Relay, delivery Delivery, cluster Cluster, health *Health, limits wire.Limits) *Calls {
+	return &Calls{relay: relay, delivery: delivery, cluster: cluster, health: health, limits: limits}
+}
+
+// open refuses new work while the node goes away.
+func (c *Calls) open() error {
+	select {
+	case <-c.health.Draining():
+		return errDraining
+	default:
+		return nil
+	}
+}

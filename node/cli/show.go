@@ -1,0 +1,226 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
+	"github.com/waystation/waystation/node/api"
+	"github.com/waystation/waystation/node/config"
+)
+
+// printJSON writes v as one line, as the HTTP interface would answer it.
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write answer: %w", err)
+	}
+	return nil
+}
+
+func table(w io.Writer, fill func(w io.Writer)) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fill(t)
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("write answer: %w", err)
+	}
+	return nil
+}
+
+func runVersion(_ context.Context, s Streams, args []string) error {
+	fs, output := flags("version")
+	if err := parse(s, fs, args, "version"); err != nil {
+		return helped(err)
+	}
+	if *output == "json" {
+		return printJSON(s.Out, map[string]string{"version": config.Version(), "go": runtime.Version()})
+	}
+	_, err := fmt.Fprintf(s.Out, "waystation %s (%s %s/%s)\n", config.Version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
+
+// runStatus shows the cluster; the answer is no when a partition has no leader.
+func runStatus(ctx context.Context, s Streams, args []string) error {
+	fs, output := flags("status")
+	addr := addrFlag(fs)
+	if err := parse(s, fs, args, "status [flags]"); err != nil {
+		return helped(err)
+	}
+	if fs.NArg() > 0 {
+		return usagef("status: unknown argument %q", fs.Arg(0))
+	}
+	n, err := look(ctx, s, *addr)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	answer, err := call(ctx, n, n.DescribeCluster, &waystationv1.DescribeClusterRequest{})
+	if err != nil {
+		return err
+	}
+	if *output == "json" {
+		err = printJSON(s.Out, api.DescribeJSON(answer))
+	} else {
+		err = printStatus(s.Out, answer)
+	}
+	if err == nil && leaderless(answer) > 0 {
+		return errSilent
+	}
+	return err
+}
+
+func leaderless(r *waystationv1.DescribeClusterResponse) (n int) {
+	for _, p := range r.GetPartitions() {
+		if p.GetLeader() == "" {
+			n++
+		}
+	}
+	return n
+}
+
+func printStatus(w io.Writer, r *waystationv1.DescribeClusterResponse) error {
+	least := ^uint32(0)
+	for _, p := range r.GetPartitions() {
+		least = min(least, p.GetDurableCopies())
+	}
+	return table(w, func(w io.Writer) {
+		fmt.Fprintf(w, "cluster\t%s (%s)\n", r.GetName(), r.GetClusterId())
+		fmt.Fprintf(w, "partitions\t%d, %d without a leader\n", len(r.GetPartitions()), leaderless(r))
+		if len(r.GetPartitions()) > 0 {
+			fmt.Fprintf(w, "durable copies\t%d\n", least)
+		}
+		fmt.Fprintf(w, "\nNODE\tSTATE\tGRPC\tHTTP\tVERSION\tLEADERS\tREPLICAS\n")
+		for _, n := range r.GetNodes() {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\n", n.GetName(), n.GetState(), n.GetAddresses().GetGrpc(),
+				n.GetAddresses().GetHttp(), n.GetVersion(), n.GetLeaders(), n.GetReplicas())
+		}
+	})
+}
+
+func runRepo(ctx context.Context, s Streams, args []string) error {
+	fs, output := flags("repo")
+	addr := addrFlag(fs)
+	if err := parse(s, fs, args, "repo R [flags]"); err != nil {
+		return helped(err)
+	}
+	if fs.NArg() != 1 {
+		return usagef("repo: want one repository, as in: repo acme/api")
+	}
+	n, err := look(ctx, s, *addr)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	answer, err := call(ctx, n, n.GetRepository, &waystationv1.GetRepositoryRequest{RepoId: fs.Arg(0)})
+	if err != nil {
+		return err
+	}
+	if *output == "json" {
+		return printJSON(s.Out, api.RepoJSON(answer))
+	}
+	return table(s.Out, func(w io.Writer) {
+		fmt.Fprintf(w, "repository\t%s\n", printable(answer.GetRepoId()))
+		fmt.Fprintf(w, "head\t%d\n", answer.GetHead())
+		fmt.Fprintf(w, "backlog\t%d packets, %d bytes\n", answer.GetBacklog(), answer.GetBacklogBytes())
+		fmt.Fprintf(w, "partition\t%d\n", answer.GetPartition())
+		if answer.GetParked() {
+			fmt.Fprintf(w, "parked\tits actor kept failing: see the node's log\n")
+		}
+		if len(answer.GetGroups()) > 0 {
+			fmt.Fprintf(w, "\nGROUP\tWAITING\tHIGH\tNORMAL\tLOW\tATTEMPTS\tLEASED UNTIL\n")
+		}
+		for _, g := range answer.GetGroups() {
+			until := "-"
+			if g.GetLeasedUntil() != nil {
+				until = g.GetLeasedUntil().AsTime().Local().Format(time.DateTime)
+			}
+			c := g.GetCursors()
+			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%s\n", printable(g.GetGroup()), g.GetWaiting(), c.GetHigh(), c.GetNormal(), c.GetLow(),
+				g.GetAttempts(), until)
+		}
+	})
+}
+
+func runDead(ctx context.Context, s Streams, args []string) error {
+	if len(args) == 0 {
+		return usagef("dead: want a subcommand, as in: dead list --group ci")
+	}
+	switch args[0] {
+	case "list":
+		return runDeadList(ctx, s, args[1:])
+	case "redrive", "discard":
+		return usagef("dead %s is not available in this version", args[0])
+	case "--help", "-h":
+		return runDeadList(ctx, s, args)
+	}
+	return usagef("dead: unknown subcommand %q: there is list", args[0])
+}
+
+func runDeadList(ctx context.Context, s Streams, args []string) error {
+	fs, output := flags("dead list")
+	addr := addrFlag(fs)
+	req := &waystationv1.ListDeadLettersRequest{}
+	fs.StringVar(&req.Group, "group", "", "`group` whose dead letters are listed (required)")
+	fs.StringVar(&req.RepoId, "repo", "", "`repository`: only its")
+	fs.StringVar(&req.Reason, "reason", "", "`reason`: attempts, expired, rejected or retention")
+	fs.Uint32Var(&req.Limit, "limit", 100, "at most so `many`, up to 1000")
+	fs.StringVar(&req.Cursor, "cursor", "", "`cursor` that the page before ended with")
+	if err := parse(s, fs, args, "dead list --group G [flags]"); err != nil {
+		return helped(err)
+	}
+	if req.GetGroup() == "" || fs.NArg() > 0 {
+		return usagef("dead list: --group is required, and there are no arguments")
+	}
+	n, err := look(ctx, s, *addr)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	answer, err := call(ctx, n, n.ListDeadLetters, req)
+	if err != nil {
+		return err
+	}
+	if *output == "json" {
+		return printJSON(s.Out, api.DeadLettersJSON(answer))
+	}
+	return table(s.Out, func(w io.Writer) {
+		fmt.Fprintf(w, "REPOSITORY\tSEQUENCE\tREASON\tATTEMPTS\tAT\tLAST ERROR\n")
+		for _, d := range answer.GetDead() {
+			fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\t%s\n", printable(d.GetRepoId()), d.GetSequence(), d.GetReason(), d.GetAttempts(),
+				d.GetAt().AsTime().Local().Format(time.DateTime), preview([]byte(d.GetLastError()), 80))
+		}
+		if answer.GetCursor() != "" {
+			fmt.Fprintf(w, "\nmore with --cursor %s\n", answer.GetCursor())
+		}
+	})
+}
+
+// printable keeps what a stranger wrote from driving the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}
+
+// preview is the beginning of content on one line, for a terminal.
+func preview(content []byte, most int) string {
+	if len(content) > 4*most {
+		content = content[:4*most]
+	}
+	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(content), "\uFFFD")), " ")
+	runes := []rune(printable(text))
+	if len(runes) > most {
+		runes = append(runes[:most-1], '…')
+	}
+	return string(runes)
+}

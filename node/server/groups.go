@@ -1,0 +1,143 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/waystation/waystation/actors"
+	"github.com/waystation/waystation/actors/repository"
+	"github.com/waystation/waystation/cluster/meta"
+	"github.com/waystation/waystation/node/config"
+)
+
+// groups are the cluster's consumer groups. Meta knows them all; one is active
+// here once every partition has applied it.
+type groups struct {
+	calls      *meta.Calls
+	store      *meta.Store
+	partitions []*actors.Partition
+	seed       *config.Seed
+	logger     *slog.Logger
+
+	active atomic.Pointer[map[string]repository.GroupConfig] // replaced whole, under mu
+	mu     sync.Mutex
+	making map[string]chan struct{} // closed when the attempt is over
+}
+
+func newGroups(calls *meta.Calls, store *meta.Store, seed *config.Seed, logger *slog.Logger) *groups {
+	g := &groups{calls: calls, store: store, seed: seed, logger: logger, making: make(map[string]chan struct{})}
+	g.active.Store(&map[string]repository.GroupConfig{})
+	return g
+}
+
+// Group returns an active group.
+func (g *groups) Group(name string) (repository.GroupConfig, bool) {
+	c, ok := (*g.active.Load())[name]
+	return c, ok
+}
+
+// EnsureGroup returns the group, and makes it if there is none. Who comes while
+// it is being made waits for that.
+func (g *groups) EnsureGroup(ctx context.Context, name string) (repository.GroupConfig, error) {
+	for {
+		if c, ok := g.Group(name); ok {
+			return c, nil
+		}
+		g.mu.Lock()
+		other, busy := g.making[name]
+		if !busy {
+			g.making[name] = make(chan struct{})
+		}
+		g.mu.Unlock()
+		if !busy {
+			return g.make(ctx, name)
+		}
+		select {
+		case <-other: // made, or given up: then it is our turn
+		case <-ctx.Done():
+			return repository.GroupConfig{}, ctx.Err()
+		}
+	}
+}
+
+func (g *groups) make(ctx context.Context, name string) (repository.GroupConfig, error) {
+	defer func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		close(g.making[name])
+		delete(g.making, name)
+	}()
+	settings := groupSettings(g.seed, name)
+	record, err := g.calls.EnsureGroup(ctx, name, settings.Append(nil))
+	if errors.Is(err, meta.ErrTooMany) {
+		return repository.GroupConfig{}, &actors.Refusal{
+			Code: actors.CodeResourceExhausted, Field: "group", Message: err.Error(), RetryAfter: time.Minute,
+		}
+	}
+	if err != nil {
+		return repository.GroupConfig{}, err
+	}
+	return g.activate(ctx, record)
+}
+
+// activate brings a group into every partition that does not have it.
+func (g *groups) activate(ctx context.Context, record meta.Group) (repository.GroupConfig, error) {
+	c, err := groupOf(record)
+	if err != nil {
+		return c, err
+	}
+	var without []*actors.Partition
+	for _, p := range g.partitions {
+		known := false
+		_ = p.View(func(m *repository.Machine) error { // the callback has no error
+			have, ok := m.GroupByName(c.Name)
+			known = ok && have.Version >= c.Version
+			return nil
+		})
+		if !known {
+			without = append(without, p)
+		}
+	}
+	if err := everywhere(ctx, without, func(b *repository.EntryBuilder) { b.AddSetGroup(&c) }); err != nil {
+		return c, fmt.Errorf("activate group %s: %w", c.Name, err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	next := map[string]repository.GroupConfig{c.Name: c}
+	for name, other := range *g.active.Load() {
+		if name != c.Name {
+			next[name] = other
+		}
+	}
+	g.active.Store(&next)
+	if len(without) > 0 {
+		g.logger.Info("group is active", slog.String("group", c.Name))
+	}
+	return c, nil
+}
+
+// groupOf reads meta's record: its id, name and version count, not those that
+// the settings were first written with.
+func groupOf(record meta.Group) (repository.GroupConfig, error) {
+	var c repository.GroupConfig
+	if err := c.Decode(record.Settings); err != nil {
+		return c, fmt.Errorf("group %s: %w", record.Name, err)
+	}
+	c.ID, c.Name, c.Version = repository.GroupID(record.ID), record.Name, uint64(record.Version)
+	return c, nil
+}
+
+// restore activates the groups that meta knows already.
+func (g *groups) restore(ctx context.Context) error {
+	for _, record := range g.store.View().Groups {
+		if _, err := g.activate(ctx, record); err != nil {
+			return err
+		}
+	}
+	return nil
+}

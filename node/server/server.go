@@ -1,0 +1,227 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/waystation/waystation/node/api"
+	"github.com/waystation/waystation/node/config"
+	"github.com/waystation/waystation/storage"
+)
+
+// Run runs a node with cfg, which must be valid, until ctx ends and the node has
+// drained, or until it cannot go on: then the error says why, and what to do.
+// The banner goes to stdout once the node serves, everything else to logger.
+func Run(ctx context.Context, cfg config.Config, stdout io.Writer, logger *slog.Logger) error {
+	dir, err := filepath.Abs(cfg.DataDir)
+	if err != nil {
+		return fmt.Errorf("--data-dir %s: %w", cfg.DataDir, err)
+	}
+	cfg.DataDir = dir
+	lock, err := storage.LockDir(nil, dir)
+	if err != nil {
+		return fmt.Errorf("--data-dir: %w", err)
+	}
+	r := &run{cfg: cfg, stdout: stdout, logger: logger, registry: prometheus.NewRegistry(), fatal: make(chan error, 1)}
+	return errors.Join(r.run(ctx), lock.Close())
+}
+
+// run is one life of a node, within a data folder that is locked.
+type run struct {
+	cfg       config.Config
+	stdout    io.Writer
+	logger    *slog.Logger
+	registry  *prometheus.Registry
+	fatal     chan error // one place
+	health    *api.Health
+	front     *front
+	node      *node
+	view      *clusterView
+	endpoints config.Endpoints
+}
+
+func (r *run) run(ctx context.Context) error {
+	s := r.sizes()
+	grpcPort, httpPort, err := listen(&r.cfg, s)
+	if err != nil {
+		return err
+	}
+	defer grpcPort.Close() // closed already when it was served
+	defer httpPort.Close()
+	r.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.health = api.NewHealth(func() error { return r.view.quorum() })
+	r.front = newFront(limits(&r.cfg.Limits), s.message(), r.logger)
+	r.front.openHTTP(httpPort, r.pages(nil, s))
+	if r.node, err = openNode(ctx, &r.cfg, s, r.logger, r.registry, r.fail); err != nil {
+		r.front.cut()
+		return r.because(err)
+	}
+	disk, err := newDiskGuard(r.cfg.DataDir, int64(r.cfg.Limits.DiskReserve), r.logger, r.registry)
+	if err != nil {
+		r.front.cut()
+		return errors.Join(err, r.stopNode(5*time.Second))
+	}
+	disk.relay = r.node.relay
+	r.describe(grpcPort.Addr(), httpPort.Addr())
+	calls := api.NewCalls(disk, delivery{r.node.delivery}, r.view, r.health, limits(&r.cfg.Limits))
+	r.front.open(grpcPort, api.NewGRPC(calls), r.pages(calls, s))
+	r.health.Ready()
+	if err := r.announce(); err != nil {
+		r.front.cut()
+		return errors.Join(err, r.stopNode(5*time.Second))
+	}
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	var watch sync.WaitGroup
+	watch.Go(func() { disk.watch(watching) })
+	defer watch.Wait()
+	defer stop()
+	return r.wait(ctx)
+}
+
+// sizes divides the memory, and tells the garbage collector its part.
+func (r *run) sizes() sizes {
+	plan, bound := r.cfg.Memory(os.LookupEnv)
+	s := sizes{memory: int64(plan)}
+	if bound {
+		debug.SetMemoryLimit(s.heap())
+	}
+	return s
+}
+
+// fail notes the first failure after which the node must end.
+func (r *run) fail(err error) {
+	select {
+	case r.fatal <- err:
+	default:
+	}
+}
+
+// because prefers the failure that was reported to the one that it led to.
+func (r *run) because(err error) error {
+	select {
+	case cause := <-r.fatal:
+		return fmt.Errorf("%w (%w)", cause, err)
+	default:
+		return err
+	}
+}
+
+// pages is what HTTP answers; without calls, that the node is starting.
+func (r *run) pages(calls *api.Calls, s sizes) http.Handler {
+	return api.NewHTTP(calls, api.HTTPConfig{
+		Listen: r.cfg.HTTP, Health: r.health, Logger: r.logger, BodyBytes: s.bodies(),
+		Metrics: promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(r.logger.Handler(), slog.LevelWarn)}),
+	})
+}
+
+// describe notes what this node says of itself.
+func (r *run) describe(grpcAddr, httpAddr net.Addr) {
+	v := r.node.meta.View()
+	r.endpoints = config.Endpoints{
+		PID: os.Getpid(), Name: r.cfg.Name, Cluster: v.Cluster.Name, NodeID: r.node.stores.id.Node.String(), Version: config.Version(),
+		DataDir: r.cfg.DataDir, StartedAt: time.Now().UTC().Truncate(time.Millisecond),
+		Addresses: config.Addresses{GRPC: reachable(r.cfg.Listen, grpcAddr), HTTP: reachable(r.cfg.HTTP, httpAddr)},
+	}
+	r.view = &clusterView{
+		engine: r.node.engine, store: r.node.meta, calls: r.node.calls, partitions: r.node.relay.Partitions(),
+		endpoints: &r.endpoints, health: r.health,
+	}
+}
+
+// reachable is the configured host with the port that was really taken; a host
+// that means every interface is named by loopback, where local tools find it.
+func reachable(configured string, bound net.Addr) string {
+	_, port, err := net.SplitHostPort(bound.String())
+	host, _, _ := net.SplitHostPort(configured)
+	if err != nil {
+		return bound.String()
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// announce writes the endpoints file and the banner.
+func (r *run) announce() error {
+	if err := config.WriteEndpoints(&r.endpoints); err != nil {
+		return err
+	}
+	e := &r.endpoints
+	_, err := fmt.Fprintf(r.stdout, `Waystation %s, PID %d
+  gRPC     %s
+  HTTP     http://%s
+  data     %s
+  node     %s (%s)
+  cluster  %s (%s), %d partitions
+
+  curl -d hello http://%s/v1/repos/acme/api/packets
+`, e.Version, e.PID, e.Addresses.GRPC, e.Addresses.HTTP, e.DataDir, e.Name, e.NodeID,
+		e.Cluster, r.node.meta.View().Cluster.ID, len(r.view.partitions), e.Addresses.HTTP)
+	if err != nil {
+		return fmt.Errorf("write banner: %w", err)
+	}
+	return nil
+}
+
+// wait blocks until the node is to end, and ends it.
+func (r *run) wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return r.drain()
+	case err := <-r.fatal:
+		return r.die(err)
+	case err := <-r.front.failed:
+		return r.die(err)
+	}
+}
+
+// drain stops the node in order: nothing new, what is in flight finished, workers
+// told, the stores closed.
+func (r *run) drain() error {
+	r.logger.Info("draining")
+	begin := time.Now()
+	r.health.Drain()
+	// The last fifth is for what must not be cut off: the stores.
+	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.DrainTimeout*4/5)
+	defer cancel()
+	r.front.drain(ctx)
+	err := r.stopNode(max(r.cfg.DrainTimeout-time.Since(begin), time.Second))
+	err = errors.Join(err, config.RemoveEndpoints(r.cfg.DataDir, os.Getpid()))
+	r.logger.Info("stopped", slog.Duration("after", time.Since(begin)))
+	return err
+}
+
+func (r *run) stopNode(limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	return r.node.stop(ctx)
+}
+
+// die ends a node whose disk or port failed. Its parts get a moment only: some of
+// them may hang on that very disk.
+func (r *run) die(cause error) error {
+	r.logger.Error("the node cannot go on", slog.Any("error", cause))
+	r.health.Fail(cause)
+	r.health.Drain()
+	r.front.cut()
+	if err := r.stopNode(2 * time.Second); err != nil {
+		r.logger.Warn("stop after failure", slog.Any("error", err))
+	}
+	return errors.Join(fmt.Errorf("the node cannot go on: %w", cause), config.RemoveEndpoints(r.cfg.DataDir, os.Getpid()))
+}
