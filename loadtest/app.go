@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/waystation/waystation/loadtest/drive"
+	"github.com/waystation/waystation/loadtest/fleet"
+	"github.com/waystation/waystation/loadtest/options"
+	"github.com/waystation/waystation/loadtest/report"
+	"github.com/waystation/waystation/loadtest/workload"
+)
+
+// Exit codes.
+const (
+	exitGood     = 0
+	exitViolated = 1
+	exitUsage    = 2
+	exitFailed   = 3
+)
+
+// run is the whole program; it returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := options.Parse(args, stdout)
+	switch {
+	case errors.Is(err, options.ErrHelp):
+		return exitGood
+	case err != nil:
+		return complain(stderr, err, "see --help", exitUsage)
+	}
+	if !fleet.CanPause && pauses(o.Faults) {
+		return complain(stderr, errors.New("--fault pause: this system cannot pause a process"), "leave it out", exitUsage)
+	}
+	if !o.SeedGiven {
+		// 32 bits: easy to type, and exact in any JSON reader.
+		o.Seed = uint64(rand.Uint32())
+	}
+	stream, about, err := openStream(ctx, &o)
+	if err != nil {
+		return complain(stderr, err, "see --source in --help", exitUsage)
+	}
+	fmt.Fprintf(stderr, "%s; seed %d\n", about, o.Seed)
+	r, err := test(ctx, o, stream, stderr)
+	if err != nil {
+		return complain(stderr, err, "", exitFailed)
+	}
+	if err := show(&r, &o, stdout); err != nil {
+		return complain(stderr, err, "", exitFailed)
+	}
+	if !r.OK() {
+		return exitViolated
+	}
+	return exitGood
+}
+
+func complain(stderr io.Writer, err error, hint string, code int) int {
+	fmt.Fprintf(stderr, "loadtest: %v\n", err)
+	if hint != "" {
+		fmt.Fprintf(stderr, "loadtest: %s\n", hint)
+	}
+	return code
+}
+
+func pauses(faults []options.Fault) bool {
+	for _, f := range faults {
+		if f.Kind == options.Pause {
+			return true
+		}
+	}
+	return false
+}
+
+// openStream returns the workload and a line about it.
+func openStream(ctx context.Context, o *options.Options) (workload.Stream, string, error) {
+	if o.Workload == options.Synthetic {
+		return workload.NewSynthetic(o.Repos, o.Size, o.Skew, o.Seed),
+			fmt.Sprintf("synthetic: %d repositories, %d bytes a packet", o.Repos, o.Size), nil
+	}
+	dir := o.SourceDir
+	if dir == "" {
+		dir = defaultSource(ctx)
+	}
+	s, err := workload.OpenSource(dir, o.Seed)
+	if err != nil {
+		return nil, "", err
+	}
+	about := fmt.Sprintf("source %s: %d files in %d repositories, %d MB", dir, s.Files, len(s.Repos()), s.Bytes>>20)
+	if s.Skipped > 0 {
+		about += fmt.Sprintf(" (%d passed over: unreadable, no regular files, or larger than a packet may be)", s.Skipped)
+	}
+	return s, about, nil
+}
+
+// defaultSource is real code that every machine with Go has; else what is here.
+func defaultSource(ctx context.Context) string {
+	if out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output(); err == nil {
+		src := filepath.Join(strings.TrimSpace(string(out)), "src")
+		if info, err := os.Stat(src); err == nil && info.IsDir() {
+			return src
+		}
+	}
+	return "."
+}
+
+// test starts what has to be started, and carries the run out.
+func test(ctx context.Context, o options.Options, stream workload.Stream, stderr io.Writer) (report.Report, error) {
+	cfg := drive.Config{Options: o, Stream: stream, Targets: o.Targets, Progress: stderr, Live: isTerminal(stderr)}
+	var dir string
+	if o.Targets == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "waystation-loadtest-"); err != nil {
+			return report.Report{}, fmt.Errorf("make folder: %w", err)
+		}
+		node, err := fleet.Start(ctx, dir, "node-1", filepath.Base(dir))
+		if err != nil {
+			removeAll(dir, stderr)
+			return report.Report{}, err
+		}
+		defer node.Stop()
+		fmt.Fprintf(stderr, "own node at %s, data in %s\n", node.Address(), dir)
+		cfg.Targets, cfg.Node = node.Address(), node
+	}
+	result, err := drive.Run(ctx, cfg)
+	for _, note := range result.Notes {
+		fmt.Fprintln(stderr, note)
+	}
+	r := report.New(result.Totals, result.Figures)
+	if n, own := cfg.Node.(*fleet.Node); own {
+		n.Stop()
+		if err == nil && !r.OK() {
+			// What the node has on disk and in its log is the evidence.
+			fmt.Fprintf(stderr, "kept for a look: %s\n", dir)
+		} else {
+			removeAll(dir, stderr)
+		}
+	}
+	return r, err
+}
+
+func removeAll(dir string, stderr io.Writer) {
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintf(stderr, "loadtest: remove folder: %v\n", err)
+	}
+}
+
+// show writes the report for people, and as JSON where it was asked for.
+func show(r *report.Report, o *options.Options, stdout io.Writer) error {
+	if o.JSON == "-" {
+		return r.WriteJSON(stdout)
+	}
+	if o.JSON != "" {
+		f, err := os.Create(o.JSON)
+		if err != nil {
+			return fmt.Errorf("write report: %w", err)
+		}
+		if err := errors.Join(r.WriteJSON(f), f.Close()); err != nil {
+			return err
+		}
+	}
+	return r.WriteText(stdout, o.Work)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

@@ -1,0 +1,114 @@
+package options
+
+import (
+	"errors"
+	"io"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParse(t *testing.T) {
+	with := func(change func(*Options)) Options {
+		o := Default()
+		change(&o)
+		return o
+	}
+	for _, tc := range []struct {
+		args string
+		want Options
+	}{
+		{"", Default()},
+		{"--workload synthetic --phases publish --duration 15s", with(func(o *Options) {
+			o.Workload, o.Work, o.Duration = Synthetic, false, 15*time.Second
+		})},
+		{"--phases work,publish", Default()},
+		{"--fault kill:every=5s --duration 30s --resend 0.05", with(func(o *Options) {
+			o.Faults = []Fault{{Kind: Kill, Every: 5 * time.Second}}
+			o.Duration, o.Resend = 30*time.Second, 0.05
+		})},
+		{"--target a:1,b:2 --rate 8000.5 --ids id --json -", with(func(o *Options) {
+			o.Targets, o.Rate, o.IDs, o.JSON = "a:1,b:2", 8000.5, ByID, "-"
+		})},
+		{"--seed 0", with(func(o *Options) { o.SeedGiven = true })},
+		{"--seed=7 -skew 1.1 -repos 10 --size 0", with(func(o *Options) {
+			o.Seed, o.SeedGiven, o.Skew, o.Repos, o.Size = 7, true, 1.1, 10, 0
+		})},
+	} {
+		got, err := Parse(strings.Fields(tc.args), io.Discard)
+		if err != nil {
+			t.Errorf("%q: %v", tc.args, err)
+		} else if !reflect.DeepEqual(got, tc.want) {
+			t.Errorf("%q:\n got %+v\nwant %+v", tc.args, got, tc.want)
+		}
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for _, tc := range []struct{ args, want string }{
+		{"--nodes 3", "one node"},
+		{"--nodes 0", "at least 1"},
+		{"--burst 10x:at=5s,for=5s", "not in this version"},
+		{"--html x.html", "not in this version"},
+		{"--scenario rollout", "not in this version"},
+		{"--rolling-restart", "not in this version"},
+		{"--no-such-flag", "no-such-flag"},
+		{"stray", "stray"},
+		{"--workload tar", "source or synthetic"},
+		{"--ids both", "position or id"},
+		{"--phases work", "nothing to work off"},
+		{"--phases publish,read", "publish,work"},
+		{"--phases=", "publish,work"},
+		{"--resend 2", "share"},
+		{"--resend NaN", "share"},
+		{"--rate -1", "closed loop"},
+		{"--rate NaN", "closed loop"},
+		{"--skew NaN", "--skew"},
+		{"--window 0", "--window"},
+		{"--size 8388609", "--size"},
+		{"--lease 10ms", "--lease"},
+		{"--duration 0s", "--duration"},
+		{"--duration 11h", "together"},
+		{"--drain -1s", "--drain"},
+		{"--target a:1 --fault kill:every=5s", "own nodes"},
+		{"--fault net:every=5s", "knows kill and pause"},
+		{"--fault kill", "needs every="},
+		{"--fault every=5s", "needs a name"},
+		{"--fault kill:every=soon", "not a duration"},
+		{"--fault kill:every=0s", "more than 0"},
+		{"--fault kill:for=5s", "unknown parameter"},
+		{"--fault pause:for=1s", "needs every="},
+		{"--fault pause:every=1s,for=1s", "shorter"},
+	} {
+		if _, err := Parse(strings.Fields(tc.args), io.Discard); err == nil {
+			t.Errorf("%q: accepted", tc.args)
+		} else if !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%q: %v, want it to say %q", tc.args, err, tc.want)
+		}
+	}
+}
+
+func TestParseFaults(t *testing.T) {
+	got, err := ParseFaults("kill:every=5s,pause:every=7s,for=2s,pause:every=1s")
+	want := []Fault{
+		{Kind: Kill, Every: 5 * time.Second},
+		{Kind: Pause, Every: 7 * time.Second, For: 2 * time.Second},
+		{Kind: Pause, Every: time.Second, For: 500 * time.Millisecond},
+	}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Fatalf("got %+v, %v; want %+v", got, err, want)
+	}
+}
+
+func TestParseHelp(t *testing.T) {
+	var out strings.Builder
+	if _, err := Parse([]string{"--help"}, &out); !errors.Is(err, ErrHelp) {
+		t.Fatalf("got %v", err)
+	}
+	for _, name := range []string{"-fault", "-resend", "Exit codes"} {
+		if !strings.Contains(out.String(), name) {
+			t.Errorf("help does not mention %s", name)
+		}
+	}
+}
