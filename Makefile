@@ -1,0 +1,57 @@
+# Everything here runs with Go alone; the tools are pinned in internal/tools and
+# built on first use. `make` lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+include messages.mk
+
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME ?= 30s
+# Packages with goroutines of their own: the race detector looks at these.
+CONCURRENT := ./actors/... ./cluster/... ./storage/... ./client/... ./node/... ./messages/codec/... ./loadtest/...
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
+
+.PHONY: build run test race vet lint fuzz bench planted loadtest chaos ci
+build: ## Build bin/waystation
+	go build -trimpath -ldflags "-X github.com/waystation/waystation/node/config.Version=$(VERSION)" -o bin/waystation ./node
+
+run: ## Start a node in ./waystation-data
+	go run ./node
+
+test: ## The README's test command
+	go test ./...
+
+race: ## The packages with goroutines, under the race detector
+	go test -race -short $(CONCURRENT)
+
+vet: ## go vet
+	go vet ./...
+
+lint: ## golangci-lint as .golangci.yml says, and the .proto files
+	$(LINT) run ./...
+	$(MAKE) lint-proto
+
+fuzz: ## Every fuzz target for FUZZTIME each
+	@go list ./... | while read -r p; do \
+		for f in $$(go test -list '^Fuzz' "$$p" | grep '^Fuzz'); do \
+			echo "== $$p $$f" && go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) "$$p" || exit 1; \
+		done; \
+	done
+
+bench: ## Every benchmark, once
+	go test -run '^$$' -bench . -benchmem ./...
+
+planted: ## Break each promise on purpose, in a copy, and see that a test notices
+	go run ./internal/planted
+
+loadtest: ## The load test's default: real code through one node of its own
+	go run ./loadtest
+
+chaos: ## Kill the node under load for a minute, and verify every packet
+	go run ./loadtest --fault kill:every=5s --duration 60s --resend 0.05
+
+ci: ## What .ci/run runs
+	bash .ci/run
