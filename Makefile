@@ -7,6 +7,9 @@ include messages.mk
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 30s
+# Of `make model`.
+SEEDS    ?= 200
+FIRST    ?= 0
 # Packages with goroutines of their own: the race detector looks at these.
 CONCURRENT := ./actors/... ./cluster/... ./storage/... ./client/... ./node/... ./messages/codec/... ./loadtest/...
 
@@ -14,7 +17,7 @@ CONCURRENT := ./actors/... ./cluster/... ./storage/... ./client/... ./node/... .
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
-.PHONY: build run test race vet lint fuzz bench planted loadtest chaos ci
+.PHONY: build run test race model vet lint fuzz bench planted loadtest chaos ci
 build: ## Build bin/waystation
 	go build -trimpath -ldflags "-X github.com/waystation/waystation/node/config.Version=$(VERSION)" -o bin/waystation ./node
 
@@ -26,6 +29,9 @@ test: ## The README's test command
 
 race: ## The packages with goroutines, under the race detector
 	go test -race -short $(CONCURRENT)
+
+model: ## The replicated core against its model: SEEDS seeds from FIRST on
+	go test ./actors/repository -count=1 -run '^TestMachineAgainstModel$$' -timeout 6h -model.seeds $(SEEDS) -model.first $(FIRST)
 
 vet: ## go vet
 	go vet ./...

@@ -14,7 +14,7 @@ type repoCache struct {
 // What things take in memory, in bytes, about.
 const (
 	repoCost     = 320
-	laneCost     = 384
+	laneCost     = 480
 	producerCost = 176
 	positionCost = 24 // a run of positions
 )

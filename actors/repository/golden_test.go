@@ -27,7 +27,7 @@ func goldenRecords() []golden {
 	}}
 	l := lane{
 		cursors: [Ranks]Seq{1, 2, 3}, token: 500, rank: RankNormal, last: 9, leaseMs: 30000, session: "ci-7",
-		prev:  ended{token: 400, kind: SettleRetry, through: 1, failed: 2},
+		ended: endedLeases{{token: 400, kind: SettleRetry, through: 1, failed: 2}, {token: 300, through: 9}, {token: 299, kind: SettleExpire, through: 8}},
 		heads: [Ranks]head{RankNormal: {seq: 3, attempts: 2, notBeforeMs: 1_700_000_002_000, lastError: "exit 1"}, RankLow: {seq: 9, attempts: 1}},
 		index: [Ranks]int64{RankHigh: 1_700_000_009_000, RankLow: 1_700_000_002_000},
 	}

@@ -44,7 +44,7 @@ func (m *Machine) grantLane(g *group, name, session []byte, leaseMs uint32, maxI
 	switch hold := l.hold(); {
 	case l.token != 0:
 		return GrantResult{Code: Leased}, nil
-	case l.prev.token == Token(m.index): // one grant per lane and entry, or two leases would share a token
+	case l.ended[0].token == Token(m.index): // one grant per lane and entry, or two leases would share a token
 		return GrantResult{Code: NotReady, ReadyMs: m.logTimeMs}, nil
 	case hold > m.logTimeMs:
 		return GrantResult{Code: NotReady, ReadyMs: hold}, nil

@@ -2,23 +2,29 @@ package repository
 
 import (
 	"encoding/binary"
-	"fmt"
 	"testing"
 )
 
 // census is a recount of a partition's state from its records alone.
 type census struct {
-	t       testing.TB
-	rep     *replica
-	m       *Machine
-	repos   map[string]*repo
-	items   map[string][Ranks][]runItem // retained, in order
-	lanes   map[GroupID]map[string]*lane
-	places  map[GroupID]map[string]*[Ranks]int64
-	leases  map[string]Token
-	dead    map[GroupID]int
-	keys    map[byte]map[string]int // of indexes: what they point at, and how often
-	spilled map[string]bool
+	t      testing.TB
+	rep    *replica
+	m      *Machine
+	repos  map[string]*repo
+	items  map[string][Ranks][]runItem // retained, in order
+	lanes  map[GroupID]map[string]*lane
+	places map[GroupID]map[string]*[Ranks]int64
+	leases map[mark]Token
+	dead   map[GroupID]int
+	keys   map[byte]map[mark]int // of indexes: what they point at, and how often
+}
+
+// mark is what an entry of an index points at. What it does not have is zero.
+type mark struct {
+	at   uint64
+	g    GroupID
+	name string
+	rest string // of the key
 }
 
 // checkState recounts a replica's state: every counter, index and table must follow
@@ -28,7 +34,7 @@ func checkState(t testing.TB, rep *replica) {
 	c := &census{
 		t: t, rep: rep, m: rep.m, repos: map[string]*repo{}, items: map[string][Ranks][]runItem{},
 		lanes: map[GroupID]map[string]*lane{}, places: map[GroupID]map[string]*[Ranks]int64{},
-		leases: map[string]Token{}, dead: map[GroupID]int{}, keys: map[byte]map[string]int{}, spilled: map[string]bool{},
+		leases: map[mark]Token{}, dead: map[GroupID]int{}, keys: map[byte]map[mark]int{},
 	}
 	for k, v := range rep.state.all() {
 		if k[2] == tableRepo {
@@ -53,11 +59,16 @@ func (c *census) must(err error) {
 	}
 }
 
-func (c *census) note(table byte, format string, args ...any) {
+// note counts an entry of an index; under table|0x80 what there must be one for.
+func (c *census) note(table byte, x mark) {
 	if c.keys[table] == nil {
-		c.keys[table] = map[string]int{}
+		c.keys[table] = map[mark]int{}
 	}
-	c.keys[table][fmt.Sprintf(format, args...)]++
+	c.keys[table][x]++
+}
+
+func spilled(index uint64, base uint32, kind byte) mark {
+	return mark{at: index, rest: string(append(appendU32(nil, base), kind))}
 }
 
 func (c *census) record(table byte, k, v []byte) {
@@ -103,48 +114,49 @@ func (c *census) record(table byte, k, v []byte) {
 	case tableLease:
 		d := decoder{b: v[1:]}
 		g := group()
-		c.leases[fmt.Sprintf("%d %s", g, name())] = Token(d.uvarint())
+		c.leases[mark{g: g, name: name()}] = Token(d.uvarint())
 	case tableDead:
 		g := group()
 		var x deadRecord
 		c.must(x.decode(v))
 		c.dead[g]++
 		repo := name()
-		c.note(tableDead, "%d %q %x", g, repo, k)
-		c.note(tableDeadAge|0x80, "%d %d %q %x", x.atMs, g, repo, k)
-		c.note(tableDeadRef|0x80, "%d %d %q %x", x.ref.Index, g, repo, k)
-		c.note(tableSpill|0x80, "%d %d 1", x.ref.Index, x.ref.Offset)
+		c.note(tableDeadAge|0x80, mark{uint64(x.atMs), g, repo, string(k)})
+		c.note(tableDeadRef|0x80, mark{x.ref.Index, g, repo, string(k)})
+		c.note(tableSpill|0x80, spilled(x.ref.Index, x.ref.Offset, spillSingle))
 	case tableDeadAge, tableDeadRef:
 		at := binary.BigEndian.Uint64(k)
 		k = k[8:]
 		g := group()
-		c.note(table, "%d %d %q %x", at, g, name(), k)
+		repo := name()
+		c.note(table, mark{at, g, repo, string(k)})
 	case tableDeadline:
 		k = k[8:]
-		c.note(table, "%q %x", name(), k)
+		repo := name()
+		c.note(table, mark{name: repo, rest: string(k)})
 	case tableAge:
 		at := binary.BigEndian.Uint64(k)
 		k = k[8:]
-		c.note(table, "%d %q", at, name())
+		c.note(table, mark{at: at, name: name()})
 	case tableProducer:
 		p := &producer{}
 		c.must(p.decode(v))
 		repo := name()
-		c.note(table, "%q %s", repo, k)
+		c.note(table, mark{name: repo, rest: string(k)})
 		if p.seenMs > c.m.logTimeMs || p.seenMs == 0 {
 			c.t.Fatalf("producer seen at %d, now %d", p.seenMs, c.m.logTimeMs)
 		}
 	case tableIdle:
 		k = k[8:]
 		repo := name()
-		c.note(table, "%q %s", repo, k)
+		c.note(table, mark{name: repo, rest: string(k)})
 	case tableID, tableResult:
 		b := binary.BigEndian.Uint32(k)
 		if n := len(c.m.buckets); n > maxBuckets || n == 0 || b < c.m.buckets[0].id || b > c.m.buckets[n-1].id {
 			c.t.Fatalf("bucket %d of %d: %+v", b, n, c.m.buckets)
 		}
 	case tableSpill:
-		c.note(table, "%d %d %d", binary.BigEndian.Uint64(k), binary.BigEndian.Uint32(k[8:]), k[12])
+		c.note(table, spilled(binary.BigEndian.Uint64(k), binary.BigEndian.Uint32(k[8:]), k[12]))
 	}
 }
 
@@ -162,13 +174,13 @@ func (c *census) run(repo string, rank Rank, last Seq, v []byte) {
 			all[rank] = append(all[rank], it)
 		}
 		if it.seq >= r.ranks[rank].first && it.expireMs != 0 {
-			c.note(tableDeadline|0x80, "%q %x", repo, appendU64([]byte{byte(rank)}, uint64(it.seq)))
+			c.note(tableDeadline|0x80, mark{name: repo, rest: string(appendU64([]byte{byte(rank)}, uint64(it.seq)))})
 		}
 	}
 	if len(all[rank]) == n {
 		c.t.Fatalf("run of %q up to %d has nothing retained", repo, last)
 	}
-	c.note(tableSpill|0x80, "%d %d 0", x.index, x.base)
+	c.note(tableSpill|0x80, spilled(x.index, x.base, spillRun))
 	c.items[repo] = all
 }
 
@@ -196,7 +208,7 @@ func (c *census) checkRepos() {
 			c.t.Fatalf("%q: %d bytes, recounted %d; aged %d", name, r.bytes, size, r.aged)
 		}
 		if r.aged != 0 {
-			c.note(tableAge|0x80, "%d %q", r.aged, name)
+			c.note(tableAge|0x80, mark{at: uint64(r.aged), name: name})
 		}
 		total += size
 	}
@@ -227,7 +239,7 @@ func (c *census) checkLanes() {
 			if l.token != 0 {
 				leases++
 			}
-			if t := c.leases[fmt.Sprintf("%d %s", g.cfg.ID, name)]; t != l.token {
+			if t := c.leases[mark{g: g.cfg.ID, name: name}]; t != l.token {
 				c.t.Fatalf("lane %d %q has token %d, the lease table %d", g.cfg.ID, name, l.token, t)
 			}
 			may := int64(-1)
@@ -281,7 +293,7 @@ func (c *census) checkIndexes() {
 	for _, table := range []byte{tableDeadAge, tableDeadRef, tableAge} {
 		for k, n := range c.keys[table] {
 			if n != 1 || c.keys[table|0x80][k] != 1 {
-				c.t.Fatalf("table %x has %s %d times, its records %d", table, k, n, c.keys[table|0x80][k])
+				c.t.Fatalf("table %x has %+v%d times, its records %d", table, k, n, c.keys[table|0x80][k])
 			}
 		}
 		if len(c.keys[table]) != len(c.keys[table|0x80]) {
@@ -290,12 +302,12 @@ func (c *census) checkIndexes() {
 	}
 	for k := range c.keys[tableDeadline|0x80] { // moved ones of packets that are gone may be left for a second
 		if c.keys[tableDeadline][k] == 0 {
-			c.t.Fatalf("packet %s has no deadline", k)
+			c.t.Fatalf("packet %+v has no deadline", k)
 		}
 	}
 	for k := range c.keys[tableProducer] {
 		if c.keys[tableIdle][k] != 1 {
-			c.t.Fatalf("producer %s is %d times in the index", k, c.keys[tableIdle][k])
+			c.t.Fatalf("producer %+v is %d times in the index", k, c.keys[tableIdle][k])
 		}
 	}
 	if len(c.keys[tableProducer]) != len(c.keys[tableIdle]) {
@@ -303,7 +315,7 @@ func (c *census) checkIndexes() {
 	}
 	for k := range c.keys[tableSpill] {
 		if c.keys[tableSpill|0x80][k] == 0 {
-			c.t.Fatalf("payload %s is spilled for nothing", k)
+			c.t.Fatalf("payload %+v is spilled for nothing", k)
 		}
 	}
 }

@@ -16,7 +16,7 @@ type lane struct {
 	last    Seq
 	leaseMs uint32
 	session string
-	prev    ended // the lease before: the same settlement twice is fine
+	ended   endedLeases // the same settlement twice is fine
 	heads   [Ranks]head
 	index   [Ranks]int64 // its places in the runnable index: since when it may run; 0: none
 
@@ -26,14 +26,6 @@ type lane struct {
 	touched bool
 	served  bool // was granted since it was loaded: it keeps windows
 	windows [Ranks]*window
-}
-
-// ended is how a lease ended.
-type ended struct {
-	token   Token
-	kind    SettleKind
-	through Seq
-	failed  Seq
 }
 
 // head is what became of the first packet of a priority so far. There is one for
@@ -80,10 +72,7 @@ func (l *lane) append(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(l.leaseMs))
 		b = appendBytes(b, l.session)
 	}
-	b = binary.AppendUvarint(b, uint64(l.prev.token))
-	b = append(b, byte(l.prev.kind))
-	b = binary.AppendUvarint(b, uint64(l.prev.through))
-	b = binary.AppendUvarint(b, uint64(l.prev.failed))
+	b = l.ended.append(b)
 	for k := range Ranks {
 		if h := &l.heads[k]; flags&(laneHead<<k) != 0 {
 			b = binary.AppendUvarint(b, uint64(h.seq))
@@ -111,8 +100,9 @@ func (l *lane) decode(b []byte) error {
 		l.token, l.rank, l.last = Token(d.uvarint()), Rank(d.byte()), Seq(d.uvarint())
 		l.leaseMs, l.session = uint32(d.uvarint()), string(d.bytes())
 	}
-	l.prev.token, l.prev.kind = Token(d.uvarint()), SettleKind(d.byte())
-	l.prev.through, l.prev.failed = Seq(d.uvarint()), Seq(d.uvarint())
+	if err := l.ended.decode(&d); err != nil {
+		return err
+	}
 	for k := range Ranks {
 		if flags&(laneHead<<k) != 0 {
 			l.heads[k] = head{seq: Seq(d.uvarint()), attempts: uint32(d.uvarint()), notBeforeMs: int64(d.uvarint()), lastError: string(d.bytes())}

@@ -19,16 +19,21 @@ func (m *model) repo(name string) *modelRepo {
 	return nil
 }
 
-func (m *model) dead() map[GroupID]map[string]DeadLetter {
-	out := map[GroupID]map[string]DeadLetter{}
+type deadKey struct {
+	repo string
+	seq  Seq
+}
+
+func (m *model) dead() map[GroupID]map[deadKey]DeadLetter {
+	out := map[GroupID]map[deadKey]DeadLetter{}
 	for g := range m.groups {
 		list, next, err := m.first().DeadLetters(g, nil, nil, 1<<20)
 		if err != nil || next != nil {
 			m.t.Fatalf("dead letters: %v", err)
 		}
-		out[g] = map[string]DeadLetter{}
+		out[g] = map[deadKey]DeadLetter{}
 		for _, d := range list {
-			out[g][fmt.Sprintf("%s/%d", d.Repo, d.Seq)] = d
+			out[g][deadKey{d.Repo, d.Seq}] = d
 		}
 	}
 	return out
@@ -131,11 +136,11 @@ func (m *model) checkAll() {
 	}
 }
 
-func (m *model) checkDead(dead map[GroupID]map[string]DeadLetter) {
+func (m *model) checkDead(dead map[GroupID]map[deadKey]DeadLetter) {
 	for _, r := range m.repos {
 		for g, l := range r.lanes {
 			for seq, how := range l.settled {
-				d, ok := dead[g][fmt.Sprintf("%s/%d", r.name, seq)]
+				d, ok := dead[g][deadKey{r.name, seq}]
 				if want := how != "done" && how != before; ok != want || ok && d.Reason.String() != how {
 					m.t.Fatalf("entry %d: %q/%d of group %d is %q, dead letter %+v", m.index(), r.name, seq, g, how, d)
 				}

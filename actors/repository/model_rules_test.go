@@ -232,7 +232,7 @@ func (m *model) expectGrant(r *modelRepo, g GroupID, n int) (want GrantResult, i
 		return GrantResult{Code: UnknownGroup}, nil
 	case l.lease != 0:
 		return GrantResult{Code: Leased}, nil
-	case l.prev.token == Token(m.index()) && len(r.packets) > 0:
+	case len(l.over) > 0 && l.over[0].token == Token(m.index()):
 		return GrantResult{Code: NotReady, ReadyMs: m.now}, nil
 	case l.hold() > m.now:
 		return GrantResult{Code: NotReady, ReadyMs: l.hold()}, nil
@@ -273,6 +273,18 @@ func (m *model) expectGrant(r *modelRepo, g GroupID, n int) (want GrantResult, i
 	return want, nil
 }
 
+// again answers a settlement of a lease that is over: fine if it says what one of
+// the last leases ended with.
+func (l *modelLane) again(s *Settle) Code {
+	for _, x := range l.over[:min(len(l.over), endedKept)] {
+		same := !s.Kind.fails() || s.Kind == x.kind && s.Failed == x.failed
+		if s.Token == x.token && s.Through <= x.through && same {
+			return OK
+		}
+	}
+	return Stale
+}
+
 // expectSettle is what a settlement must come to.
 func (m *model) expectSettle(r *modelRepo, s *Settle) SettleOutcome {
 	l := r.lanes[s.Group]
@@ -280,9 +292,7 @@ func (m *model) expectSettle(r *modelRepo, s *Settle) SettleOutcome {
 		return SettleOutcome{Code: UnknownGroup}
 	}
 	if s.Token == 0 || s.Token != l.lease {
-		good := s.Token != 0 && s.Token == l.prev.token && s.Through <= l.prev.through &&
-			(!s.Kind.fails() || s.Kind == l.prev.kind && s.Failed == l.prev.failed)
-		return SettleOutcome{Code: map[bool]Code{true: OK, false: Stale}[good], Ended: true}
+		return SettleOutcome{Code: l.again(s), Ended: true}
 	}
 	done, rest := 0, l.held
 	for len(rest) > 0 && rest[0].seq <= s.Through {
@@ -304,7 +314,7 @@ func (m *model) expectSettle(r *modelRepo, s *Settle) SettleOutcome {
 		return SettleOutcome{}
 	}
 	out := SettleOutcome{Ended: true}
-	l.prev, l.prevLast = ended{token: l.lease, kind: s.Kind, through: l.done}, l.last
+	l.over = slices.Insert(l.over, 0, modelEnded{ended{token: l.lease, kind: s.Kind, through: l.done}, l.last})
 	l.lease, l.held = 0, nil
 	if len(rest) == 0 {
 		return out
@@ -321,7 +331,7 @@ func (m *model) expectSettle(r *modelRepo, s *Settle) SettleOutcome {
 		*h = modelHead{seq: p.seq, attempts: 1}
 	}
 	if s.Kind.fails() {
-		l.prev.failed = s.Failed
+		l.over[0].failed = s.Failed
 	}
 	cfg := &m.groups[s.Group].cfg
 	switch {
@@ -330,7 +340,7 @@ func (m *model) expectSettle(r *modelRepo, s *Settle) SettleOutcome {
 	case uint64(h.attempts) >= cfg.MaxAttempts:
 		r.end(l, p, ReasonAttempts.String())
 	default:
-		h.notBefore = m.now + cfg.backoff(h.attempts, uint64(l.prev.token))
+		h.notBefore = m.now + cfg.backoff(h.attempts, uint64(l.over[0].token))
 		return out
 	}
 	out.Dead = true

@@ -1,6 +1,7 @@
 package repository
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -40,16 +41,21 @@ type modelHead struct {
 }
 
 type modelLane struct {
-	settled  map[Seq]string
-	lease    Token
-	rank     Rank
-	last     Seq // of what was granted
-	done     Seq // the last of it that is done
-	held     []*modelPacket
-	prev     ended
-	prevLast Seq
-	heads    [Ranks]modelHead
-	results  map[Seq]string
+	settled map[Seq]string
+	lease   Token
+	rank    Rank
+	last    Seq // of what was granted
+	done    Seq // the last of it that is done
+	held    []*modelPacket
+	over    []modelEnded // newest first
+	heads   [Ranks]modelHead
+	results map[Seq]string
+}
+
+// modelEnded is a lease that is over, and what it held.
+type modelEnded struct {
+	ended
+	last Seq
 }
 
 type modelGroup struct {
@@ -224,17 +230,22 @@ func (m *model) grant(r *modelRepo, g GroupID, n int) command {
 	}}
 }
 
-// settle is a random settlement: mostly of what is leased, now and then of the
-// lease before, or nonsense.
+// settle is a random settlement: mostly of what is leased, now and then of a
+// lease that is over, or nonsense.
 func (m *model) settle() command {
 	r, g := m.anyRepo(), m.anyGroup()
 	s := Settle{Group: g, Repo: []byte(r.name), Kind: SettleKind(m.rng.IntN(5)), Error: []byte("boom")}
 	if l := r.lanes[g]; l != nil {
-		if s.Token = l.lease; s.Token == 0 || m.rng.IntN(8) == 0 {
-			s.Token = l.prev.token
-			s.Through = []Seq{0, l.prev.through, l.prevLast + 1}[m.rng.IntN(3)]
-			s.Failed = l.prev.failed + Seq(m.rng.IntN(8)/7)
-		} else {
+		switch s.Token = l.lease; {
+		case len(l.over) > 0 && (s.Token == 0 || m.rng.IntN(8) == 0):
+			x := l.over[min(m.rng.IntN(2*len(l.over)), m.rng.IntN(len(l.over)))]
+			s.Token = x.token
+			s.Through = []Seq{0, x.through, x.last + 1}[m.rng.IntN(3)]
+			s.Failed = x.failed + Seq(m.rng.IntN(8)/7)
+			if m.rng.IntN(2) == 0 {
+				s.Kind = x.kind
+			}
+		case s.Token != 0:
 			m.fill(&s, l.held)
 		}
 	}
@@ -403,18 +414,35 @@ func (m *model) busy() bool {
 	return false
 }
 
+var (
+	modelSeeds = flag.Int("model.seeds", 0, "how many seeds the model test runs; 0: as many as take a few seconds")
+	modelFirst = flag.Uint64("model.first", 0, "the model test's first seed")
+)
+
 func TestMachineAgainstModel(t *testing.T) {
-	seeds := 4000
-	if testing.Short() {
-		seeds = 30
+	seeds := *modelSeeds
+	switch {
+	case seeds > 0:
+	case testing.Short():
+		seeds = 8
+	default:
+		seeds = 150
 	}
-	for seed := range seeds {
+	for i := range seeds {
+		seed := *modelFirst + uint64(i)
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			m := newModel(t, uint64(seed))
+			passed := false
+			defer func() {
+				if !passed { // a panic too
+					t.Logf("to repeat: go test ./actors/repository -run '^TestMachineAgainstModel$' -model.first %d -model.seeds 1", seed)
+				}
+			}()
+			m := newModel(t, seed)
 			for range 400 {
 				m.step()
 			}
 			m.drain()
+			passed = !t.Failed()
 		})
 	}
 }

@@ -56,7 +56,7 @@ func (m *Machine) settleLane(s *Settle) (SettleOutcome, error) {
 		return SettleOutcome{}, err
 	}
 	if s.Token == 0 || l.token != s.Token {
-		return SettleOutcome{Code: l.prev.again(s), Ended: true}, nil
+		return SettleOutcome{Code: l.ended.again(s), Ended: true}, nil
 	}
 	rank, cursor := l.rank, l.cursors[l.rank]
 	through := max(cursor, s.Through)
@@ -95,22 +95,10 @@ func (m *Machine) badSettlement(r *repo, l *lane, s *Settle, through Seq) (bool,
 // fails says whether the settlement names a packet that failed.
 func (k SettleKind) fails() bool { return k == SettleRetry || k == SettleDead }
 
-// again answers a settlement under a token that is not the lane's lease: fine if
-// it says what the last lease ended with, else refused.
-func (e *ended) again(s *Settle) Code {
-	switch {
-	case s.Token == 0 || s.Token != e.token || s.Through > e.through:
-		return Stale
-	case s.Kind.fails() && (s.Kind != e.kind || s.Failed != e.failed):
-		return Stale
-	}
-	return OK
-}
-
 // endLease ends the lane's lease as the settlement says.
 func (m *Machine) endLease(g *group, r *repo, l *lane, s *Settle) (dead bool, err error) {
 	rank, token := l.rank, l.token
-	l.prev = ended{token: token, kind: s.Kind, through: min(l.cursors[rank], l.last)}
+	l.ended.add(ended{token: token, kind: s.Kind, through: min(l.cursors[rank], l.last)})
 	complete := l.cursors[rank] >= l.last
 	l.token, l.leaseMs, l.dirty = 0, 0, true
 	m.touch(g, r, l)
@@ -127,7 +115,7 @@ func (m *Machine) endLease(g *group, r *repo, l *lane, s *Settle) (dead bool, er
 	}
 	text := "lease expired"
 	if s.Kind.fails() {
-		l.prev.failed, text = s.Failed, errorText(s.Error)
+		l.ended[0].failed, text = s.Failed, errorText(s.Error)
 	}
 	return m.fail(g, r, l, rank, &x, uint64(token), s.Kind == SettleDead, text)
 }

@@ -72,3 +72,47 @@ func TestGapInTheLogStops(t *testing.T) {
 		t.Fatal("entry 7 was skipped")
 	}
 }
+
+// A settlement whose answer was lost is fine when it comes again, although the lane
+// was leased anew since, and more than once; after the last few leases it is stale.
+func TestSettlementTwiceAfterOtherLeases(t *testing.T) {
+	c := newCluster(t)
+	c.do(settings(nil, nil))
+	c.do(func(e *EntryBuilder) { e.AddBackfill(1, 1) })
+	c.publish("a", 10)
+	var over []Settle // oldest first
+	lease := func(kind SettleKind) {
+		g := c.mustGrant(1, "a", 1)
+		s := Settle{Group: 1, Repo: []byte("a"), Token: g.Token, Kind: kind}
+		if kind.fails() {
+			s.Failed = g.Items[0].Seq
+		} else {
+			s.Through = g.Items[0].Seq
+		}
+		if out := c.settle(s); out.Code != OK || !out.Ended {
+			t.Fatalf("settle %+v: %+v", s, out)
+		}
+		over = append(over, s)
+	}
+	for _, kind := range []SettleKind{SettleDone, SettleRetry, SettleDead, SettleDone, SettleDone, SettleRetry} {
+		c.now += hour // past any back-off
+		lease(kind)
+		for _, rep := range c.replicas {
+			rep.restart()
+		}
+		for i, s := range over {
+			want := OK
+			if len(over)-i > endedKept {
+				want = Stale
+			}
+			if got := c.settle(s).Code; got != want {
+				t.Errorf("lease %d of %d again: code %d, want %d", i+1, len(over), got, want)
+			}
+			s.Through = 11
+			if got := c.settle(s).Code; got != Stale {
+				t.Errorf("more than lease %d of %d ended with: code %d", i+1, len(over), got)
+			}
+		}
+	}
+	c.compare()
+}
