@@ -59,10 +59,11 @@ func (p *publisher) flocks() []chan struct{} {
 	return open
 }
 
-// abandon is called when nobody waits for a packet any more. It returns its last
-// refusal, or that it ended at the same moment. A packet that may have been
-// accepted stays, with a copy of what belongs to the caller.
-func (p *publisher) abandon(it *item) (last *Error, ended bool) {
+// abandon is called when nobody waits for a packet any more. It returns what is
+// known of the outcome, or that it ended at the same moment. A packet that may
+// have been accepted stays until that is known, with a copy of what belongs to
+// the caller: its error never is the refusal of an earlier try.
+func (p *publisher) abandon(it *item) (known error, ended bool) {
 	p.encode.Lock()
 	p.mu.Lock()
 	if it.over {
@@ -71,18 +72,19 @@ func (p *publisher) abandon(it *item) (last *Error, ended bool) {
 		return nil, true
 	}
 	it.done = nil
-	last = it.last
 	var done []completion
 	if it.lane.Withdraw(it.key) {
+		known = it.outcome(false)
 		done = append(done, p.finish(it, Receipt{}, nil))
 		done = p.advance(it.lane, done)
 	} else {
+		known = it.outcome(true)
 		it.keep()
 	}
 	p.mu.Unlock()
 	p.encode.Unlock()
 	p.complete(done)
-	return last, false
+	return known, false
 }
 
 // giveUp ends the packets that have waited for too long.

@@ -11,8 +11,9 @@ import (
 // Publish sends p and blocks until it has its receipt. It retries until ctx ends.
 // Then the outcome is unknown, unless the error says UNAVAILABLE or
 // RESOURCE_EXHAUSTED as well: the packet may be accepted, now or later, because
-// those behind it need its number. Content and Metadata belong to the caller
-// again in any case.
+// those behind it need its number. It keeps its room in the window until the
+// relay has said whether it is; a packet that is known not to be accepted gives
+// it back at once. Content and Metadata belong to the caller again in any case.
 func (c *Client) Publish(ctx context.Context, p *Packet) (Receipt, error) {
 	type outcome struct {
 		receipt Receipt
@@ -28,15 +29,12 @@ func (c *Client) Publish(ctx context.Context, p *Packet) (Receipt, error) {
 	select {
 	case o = <-result:
 	case <-ctx.Done():
-		last, ended := it.lane.home.abandon(it)
+		known, ended := it.lane.home.abandon(it)
 		if ended {
 			o = <-result
 			break
 		}
-		o.err = context.Cause(ctx)
-		if last != nil {
-			o.err = errors.Join(o.err, last)
-		}
+		o.err = errors.Join(context.Cause(ctx), known)
 	}
 	if o.err != nil {
 		return Receipt{}, fmt.Errorf("publish to %s: %w", p.RepoID, o.err)

@@ -119,31 +119,6 @@ func TestPublishHonoursTheServersDelay(t *testing.T) {
 	}
 }
 
-func TestPublishContextEnds(t *testing.T) {
-	r := relay(t, func(r *fakerelay.Relay) {
-		r.OnPacket = func(p *wire.Packet) *wire.ResultView {
-			if string(p.Repo) == "full" {
-				return &wire.ResultView{Code: CodeResourceExhausted, Message: "backlog"}
-			}
-			return nil
-		}
-	})
-	c := dial(t, r, WithWindow(1))
-	ctx, cancel := context.WithTimeout(within(t), 30*time.Millisecond)
-	defer cancel()
-	_, err := c.Publish(ctx, &Packet{RepoID: "full", Content: []byte("x")})
-	if !errors.Is(err, context.DeadlineExceeded) || ErrorCode(err) != CodeResourceExhausted {
-		t.Errorf("publish returned %v, want the deadline and the last refusal", err)
-	}
-	// The packet was withdrawn: the window's only place is free again.
-	if _, err := c.Publish(within(t), &Packet{RepoID: "free"}); err != nil {
-		t.Error(err)
-	}
-	if n := len(r.Packets("full")); n != 0 {
-		t.Errorf("%d packets of a caller that gave up are stored", n)
-	}
-}
-
 func TestPublishContentIsTheCallersAgainWhenItsContextEnds(t *testing.T) {
 	var calls atomic.Int32
 	arrived, resume := make(chan struct{}), make(chan struct{})

@@ -72,7 +72,7 @@ func TestWindowLetsGo(t *testing.T) {
 // await waits for a condition that another goroutine is about to make true.
 func await(t *testing.T, ok func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(10 * time.Second)
+	deadline := time.NewTimer(30 * time.Second)
 	defer deadline.Stop()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()

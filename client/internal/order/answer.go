@@ -33,7 +33,8 @@ type Answer struct {
 }
 
 // Answer takes the answer to the open try of key, and says whether the packet
-// ended with it. Otherwise it will be sent again.
+// ended with it. Otherwise it will be sent again, unless it was withdrawn: then
+// Ended has it once it was not accepted.
 func (l *Lane[T]) Answer(key uint64, a Answer) (payload T, ended bool) {
 	e := l.q.find(key)
 	if e == nil || e.state != open {
@@ -80,6 +81,11 @@ func (l *Lane[T]) Answer(key uint64, a Answer) (payload T, ended bool) {
 		l.fenced, l.hole = true, true
 	}
 	l.resolve()
+	if e.unwanted && !e.maybe {
+		l.done = append(l.done, Ended[T]{Payload: payload})
+		l.end(e)
+		l.pop()
+	}
 	return payload, false
 }
 

@@ -31,6 +31,7 @@ type entry[T any] struct {
 	state      state
 	maybe      bool // an earlier try may have been accepted
 	resendable bool
+	unwanted   bool // nobody waits for it: it ends as soon as it is known not to be accepted
 }
 
 // Lane is what one producer has to send to one repository, in order. The zero
@@ -157,10 +158,17 @@ func (l *Lane[T]) Take() Try[T] {
 }
 
 // Withdraw takes a packet back that nobody waits for any more, and says whether
-// it could: not while a try of it is open or may have been accepted.
+// it could: not while a try of it is open or may have been accepted. Then it ends
+// with the first answer that says that no try was: without an answer of its own,
+// through Ended. To send it again would be for nobody, and with a server that
+// refuses it each time it would never end.
 func (l *Lane[T]) Withdraw(key uint64) bool {
 	e := l.q.find(key)
-	if e == nil || e.state != queued || e.maybe {
+	if e == nil || e.state == ended {
+		return false
+	}
+	if e.state == open || e.maybe {
+		e.unwanted = true
 		return false
 	}
 	l.end(e)
