@@ -1,7 +1,9 @@
 package repository
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"testing"
 )
 
@@ -63,6 +65,40 @@ func TestIDWindow(t *testing.T) {
 		}
 	}
 	c.compare()
+}
+
+// The window ends at its millisecond, wherever in its bucket an id lies, and whether
+// housekeeping came by meanwhile or not.
+func TestIDWindowEdge(t *testing.T) {
+	type look struct {
+		at   int64
+		id   int
+		want Code
+	}
+	var looks []look
+	for i := range 80 { // on all sides of the buckets' ends
+		at := int64(i) * 97 * second
+		looks = append(looks, look{at, i, OK}, look{at + hour - 1, i, Duplicate}, look{at + hour, i, OK})
+	}
+	slices.SortFunc(looks, func(a, b look) int { return cmp.Compare(a.at, b.at) })
+	for _, kept := range []bool{false, true} {
+		t.Run(fmt.Sprintf("housekeeping=%v", kept), func(t *testing.T) {
+			c := newCluster(t)
+			c.do(settings(nil))
+			start, seqs := c.now, map[int]Seq{}
+			for _, x := range looks {
+				c.now = start + x.at
+				if kept {
+					c.do(func(e *EntryBuilder) { e.AddHousekeep(10) })
+				}
+				res := c.publishOne("a", withID(fmt.Sprint("id", x.id)))
+				if res.Code != x.want || x.want == Duplicate && res.Seq != seqs[x.id] {
+					t.Fatalf("id%d, first sent after %d ms, again after %d: %+v, want code %d", x.id, x.id*97*second, x.at, res, x.want)
+				}
+				seqs[x.id] = res.Seq
+			}
+		})
+	}
 }
 
 // An id that comes twice in one entry is a duplicate the second time; a duplicate

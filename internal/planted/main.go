@@ -1,6 +1,7 @@
 // Command planted breaks each promise on purpose, one at a time, in a copy of the
 // tree, and runs the test that must notice. It fails when a test passes over
-// broken code: such a test asserts nothing.
+// broken code: such a test asserts nothing. Each test must pass over the code as it
+// is first, and must fail by itself: to run out of time is not to notice.
 package main
 
 import (
@@ -43,9 +44,20 @@ func run(ctx context.Context, only string, verbose bool) (missed int, err error)
 	if err := copyTree(tree); err != nil {
 		return 0, fmt.Errorf("copy tree: %w", err)
 	}
+	sound := map[string]bool{} // tests that pass over the code as it is
 	for _, b := range bugs {
 		if !strings.Contains(b.name, only) {
 			continue
+		}
+		if key := b.pkg + " " + b.test; !sound[key] {
+			passed, output, err := runTest(ctx, tree, b)
+			switch {
+			case err != nil:
+				return missed, fmt.Errorf("%s: %w", key, err)
+			case !passed:
+				return missed, fmt.Errorf("%s fails over code that is not broken:\n%s", key, output)
+			}
+			sound[key] = true
 		}
 		caught, output, err := plant(ctx, tree, b)
 		if err != nil {
@@ -83,19 +95,28 @@ func plant(ctx context.Context, tree string, b bug) (caught bool, output string,
 			err = e
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	passed, output, err := runTest(ctx, tree, b)
+	return !passed, output, err
+}
+
+// runTest runs the bug's test in the tree as it is. That nothing was tested, or
+// not to its end, is an error.
+func runTest(ctx context.Context, tree string, b bug) (passed bool, output string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-failfast", "-timeout=120s", "-run", b.test, "./"+b.pkg)
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-failfast", "-timeout=240s", "-run", "^"+b.test+"$", "./"+b.pkg)
 	cmd.Dir = tree
 	out, runErr := cmd.CombinedOutput()
 	output = string(out)
-	if strings.Contains(output, "[build failed]") || strings.Contains(output, "[setup failed]") {
-		return false, output, fmt.Errorf("the broken code does not build:\n%s", output)
-	}
-	if strings.Contains(output, "no tests to run") {
+	switch {
+	case strings.Contains(output, "[build failed]"), strings.Contains(output, "[setup failed]"):
+		return false, output, fmt.Errorf("the code does not build:\n%s", output)
+	case strings.Contains(output, "no tests to run"):
 		return false, output, fmt.Errorf("no test matches %s", b.test)
+	case ctx.Err() != nil, strings.Contains(output, "panic: test timed out"):
+		return false, output, fmt.Errorf("%s does not end:\n%s", b.test, output)
 	}
-	return runErr != nil, output, nil
+	return runErr == nil, output, nil
 }
 
 // copyTree copies the module without what git and builds leave in it.
