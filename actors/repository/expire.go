@@ -109,10 +109,8 @@ func (m *Machine) expirePacket(r *repo, rank Rank, seq Seq) (done bool, err erro
 	if buried == 0 {
 		m.eff.Results.Dropped++ // nobody ever asked for it
 	}
-	if err := m.dropOne(r, rank, seq); err != nil {
-		return false, err
-	}
-	return true, m.closeGaps(r, rank, seq)
+	// No lane is emptied by this: whoever had nothing before the packet has passed it.
+	return true, m.dropOne(r, rank, seq)
 }
 
 // leasedByAny says whether a live grant of any group holds the packet.
@@ -153,27 +151,4 @@ func (h *head) of(seq Seq) (attempts uint32, text string) {
 		return 0, ""
 	}
 	return h.attempts, h.lastError
-}
-
-// closeGaps moves the cursors of lanes that waited for nothing but the packet that
-// was removed to the priority's end.
-func (m *Machine) closeGaps(r *repo, rank Rank, seq Seq) error {
-	for _, g := range m.groups {
-		l, err := m.loadLane(g, r)
-		if err != nil {
-			return err
-		}
-		if l.cursors[rank] >= seq || l.fresh && !l.dirty {
-			continue
-		}
-		next, err := m.itemAfter(r, l, rank, l.cursors[rank])
-		if err != nil {
-			return err
-		}
-		if next.item.seq == 0 {
-			l.cursors[rank], l.dirty = r.ranks[rank].last, true
-			m.touch(g, r, l)
-		}
-	}
-	return nil
 }

@@ -149,3 +149,29 @@ func TestGroupStartWithinItsEntry(t *testing.T) {
 	}
 	c.compare()
 }
+
+// A group that is made, and finds what is there, in the entry that also publishes:
+// whatever their order, the packets are announced and listed.
+func TestBackfillWithinItsEntry(t *testing.T) {
+	group, backfill := settings(nil, nil), func(e *EntryBuilder) { e.AddBackfill(1, 10) }
+	publish := publishOf("a", packet("x"))
+	for name, order := range map[string][]func(*EntryBuilder){
+		"publish, group, backfill": {publish, group, backfill},
+		"group, publish, backfill": {group, publish, backfill},
+		"group, backfill, publish": {group, backfill, publish},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCluster(t)
+			c.do(settings(nil))
+			res := c.do(func(e *EntryBuilder) {
+				for _, add := range order {
+					add(e)
+				}
+			})
+			if waiting, _ := c.depth(1); waiting[RankNormal] != 1 || len(res.Lanes) != 1 || len(c.runnable(1)) != 1 {
+				t.Fatalf("%v wait, announced %v, runnable %v", waiting, res.Lanes, c.runnable(1))
+			}
+			c.compare()
+		})
+	}
+}
