@@ -13,10 +13,12 @@ var (
 	ErrCompacted = errors.New("entry compacted")
 	// ErrUnavailable answers a read of an entry that is not in the log yet.
 	ErrUnavailable = errors.New("entry unavailable")
-	// ErrRange answers a read beyond the end of an entry.
-	ErrRange = errors.New("range outside of the entry")
+	// ErrRange answers a read beyond the end of an entry, or outside of a snapshot's range.
+	ErrRange = errors.New("out of range")
 	// ErrGap refuses an append that does not follow the group's last entry.
 	ErrGap = errors.New("append leaves a gap")
+	// ErrOrder refuses a key that does not ascend.
+	ErrOrder = errors.New("key out of order")
 	// ErrSync means that a write or a sync failed. What is on disk is unknown: the
 	// process must end, and the call must not be repeated.
 	ErrSync = errors.New("write not durable")

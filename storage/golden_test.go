@@ -31,6 +31,7 @@ func TestGolden(t *testing.T) {
 		{Index: 7, Term: 0x0102030405060708, Type: 2, Data: []byte("payload")},
 		{Index: 8, Term: 0x0102030405060708, Data: make([]byte, chunkData+1)},
 	})
+	b.PutInstall(Install{Group: 0x01020304, Replica: 0x1112131415161718, To: Position{0x31, 0x32}})
 	if err := b.Commit(true); err != nil {
 		t.Fatal(err)
 	}
@@ -62,6 +63,7 @@ func TestDescribeLogKey(t *testing.T) {
 		"020000000302":                       "group 3 hard state",
 		"020000000301":                       "group 3 replica record",
 		"020000000303":                       "group 3 truncation",
+		"020000000304":                       "group 3 install",
 		"016964":                             `node record "id"`,
 		"0369":                               "",
 	} {

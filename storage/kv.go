@@ -7,10 +7,15 @@ import "io"
 // time. storagetest states the behaviour through Log and State.
 type KV interface {
 	KVReader
+	KVStager
 	// NewBatch returns an empty batch with room for size bytes.
 	NewBatch(size int) KVBatch
 	// Snapshot returns the state as it is now; it must be closed.
 	Snapshot() KVSnapshot
+	// SnapshotRange is Snapshot for the keys in [lower, upper) alone. However long it lives, it
+	// holds up neither flushes nor compactions, and it stays as it is while ranges, its own
+	// too, are replaced. A read outside of its range is ErrRange.
+	SnapshotRange(lower, upper []byte) KVSnapshot
 	// Durable returns what a crash at this moment would leave for certain. It must be closed.
 	// For a store with a synced log that may be less than what was committed with sync: only
 	// the reverse is promised.
@@ -24,6 +29,34 @@ type KV interface {
 	Fault() error
 	// Close frees the store. It makes nothing durable that was not.
 	Close() error
+}
+
+// KVStager replaces a range of the map at once by what was gathered beside it. A group has at
+// most one stage. One goroutine at a time for each group; groups are independent.
+type KVStager interface {
+	// NewStage drops whatever is staged for the group and returns an empty stage.
+	NewStage(g GroupID) (KVStage, error)
+	// Staged tells whether a sealed stage of the group waits to be installed.
+	Staged(g GroupID) bool
+	// DropStage drops what is staged for the group, sealed or not, for good.
+	DropStage(g GroupID) error
+	// Install replaces the keys in [lower, upper) by the group's sealed stage, all of whose
+	// keys must lie within, as one step, and drops the stage. It returns once that is durable;
+	// a crash before leaves either all or nothing of it, and no stage to rely on. Nobody may
+	// write to the range meanwhile. Without a sealed stage: ErrNotFound.
+	Install(g GroupID, lower, upper []byte) error
+}
+
+// KVStage gathers records in ascending order, which its caller sees to. It is no part of the
+// map, and until it is sealed a crash leaves nothing of it. A stage that another one has taken
+// the place of, or that was dropped, answers ErrClosed.
+type KVStage interface {
+	// Add copies key and value.
+	Add(key, value []byte) error
+	// Seal makes the stage durable; nothing can be added any more.
+	Seal() error
+	// Discard drops the stage.
+	Discard() error
 }
 
 // KVReader reads the map. Damage that a read meets is a *CorruptError.

@@ -20,6 +20,7 @@ type draft struct {
 	from     uint64   // the first index that this batch appends; 0 if none
 	appended []placed // the entries from `from` on
 	cut      bool     // truncated in this batch
+	reset    bool     // nothing of what the group had is left
 }
 
 // placed is an entry of a batch: it cannot be read yet, so its place is kept.
@@ -135,11 +136,15 @@ func (b *LogBatch) Truncate(g GroupID, upTo Position) {
 		return
 	}
 	b.kv.DeleteRange(entryKey(g, 0, 0), entryKey(g, upTo.Index+1, 0))
-	key, value := b.kv.Set(groupKeySize, crcSize+truncatedSize)
+	b.putTruncated(g, upTo)
+	d.cut = true
+}
+
+func (b *LogBatch) putTruncated(g GroupID, upTo Position) {
+	key, value := b.kv.Set(groupKeySize, crcSize+positionSize)
 	putGroupKey(key, g, fieldTruncated)
 	putPosition(value[crcSize:], upTo)
 	sealRecord(key, value)
-	d.cut = true
 }
 
 func (b *LogBatch) advance(g GroupID, d *draft, upTo Position) error {
@@ -164,15 +169,6 @@ func (b *LogBatch) PutReplica(m ReplicaMeta) {
 	value[crcSize+8] = m.State
 	sealRecord(key, value)
 	b.Truncate(m.Group, m.Truncated)
-}
-
-// DeleteGroup deletes a group's entries, hard state and truncation. The replica record
-// stays, as the tombstone that it should have become in the same batch or before.
-func (b *LogBatch) DeleteGroup(g GroupID) {
-	b.kv.DeleteRange(entryKey(g, 0, 0), entryGroupEnd(g))
-	b.kv.Delete(groupKey(g, fieldHardState))
-	b.kv.Delete(groupKey(g, fieldTruncated))
-	*b.draft(g) = draft{}
 }
 
 // PutNode stores a value of the node itself: its identity, its boot counter.

@@ -30,14 +30,19 @@ func (b *LogBatch) Commit(sync bool) error {
 func (b *LogBatch) publishCuts() {
 	for g, d := range b.touched {
 		old := b.log.bounds(g)
-		if d.cut && d.truncated.Index > old.truncated.Index {
-			raised := *old
-			raised.truncated, raised.start = d.truncated, min(d.start, old.end)
-			if raised.last.Index < d.truncated.Index {
-				raised.last = d.truncated
-			}
-			b.log.publish(g, &raised)
+		to := d.truncated
+		if d.reset && old.last.Index > to.Index {
+			to = old.last // all goes; where the log goes on is published after the commit
 		}
+		if !d.cut && !d.reset || to.Index <= old.truncated.Index {
+			continue
+		}
+		raised := *old
+		raised.truncated, raised.start = to, min(d.start, old.end)
+		if raised.last.Index <= to.Index {
+			raised.last, raised.start = to, old.end
+		}
+		b.log.publish(g, &raised)
 	}
 }
 

@@ -20,6 +20,7 @@ const (
 	fieldReplica   = 0x01
 	fieldHardState = 0x02
 	fieldTruncated = 0x03
+	fieldInstall   = 0x04
 )
 
 const (
@@ -75,7 +76,9 @@ func describeLogKey(key []byte) string {
 		return fmt.Sprintf("group %d index %d chunk %d", binary.BigEndian.Uint32(key[1:]),
 			binary.BigEndian.Uint64(key[5:]), binary.BigEndian.Uint32(key[13:]))
 	case len(key) == groupKeySize && key[0] == prefixGroup:
-		names := map[byte]string{fieldReplica: "replica record", fieldHardState: "hard state", fieldTruncated: "truncation"}
+		names := map[byte]string{
+			fieldReplica: "replica record", fieldHardState: "hard state", fieldTruncated: "truncation", fieldInstall: "install",
+		}
 		return fmt.Sprintf("group %d %s", binary.BigEndian.Uint32(key[1:]), names[key[5]])
 	case len(key) > 1 && key[0] == prefixNode:
 		return fmt.Sprintf("node record %q", key[1:])

@@ -35,7 +35,7 @@ func (l *Log) scanGroups() (map[GroupID]Position, error) {
 			known(groups, g)
 			return nil
 		}
-		b, err := openRecord(k, v, truncatedSize)
+		b, err := openRecord(k, v, positionSize)
 		if err == nil {
 			groups[g] = parsePosition(b)
 		}

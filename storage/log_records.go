@@ -46,7 +46,7 @@ func corruptLog(key []byte, err error) error {
 const (
 	hardStateSize = 3 * 8
 	replicaSize   = 8 + 1
-	truncatedSize = 2 * 8
+	positionSize  = 2 * 8
 )
 
 func putHardState(dst []byte, h HardState) {

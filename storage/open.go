@@ -49,6 +49,9 @@ func OpenState(cfg StateConfig) (*State, error) {
 	}
 	o := baseOptions(cfg.FS, cfg.CacheBytes, cfg.MemTableBytes, cfg.MemTables)
 	o.DisableWAL = true
+	// An ingest on top of the memtables would not be durable, and its errors would be found by a
+	// flush, which ends the process: see pebbleKV.Install.
+	o.Experimental.DisableIngestAsFlushable = func() bool { return true }
 	f := &faults{name: "state", log: cfg.Logger, fatal: cfg.Fatal}
 	kv, err := openPebble("state", stateFormat, cfg.Dir, o, f, nil)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
 )
 
 // pebbleKV is a KV on Pebble.
@@ -19,6 +20,10 @@ type pebbleKV struct {
 	witness *witness // nil without a write-ahead log
 	closed  atomic.Bool
 	free    freeBatches
+
+	stages    pebbleStages
+	stageFile int // the most bytes of a staged table
+	tables    sstable.WriterOptions
 }
 
 func (p *pebbleKV) Get(key []byte) ([]byte, io.Closer, error) {
@@ -40,6 +45,9 @@ func (p *pebbleKV) get(r pebble.Reader, key []byte) ([]byte, io.Closer, error) {
 func (p *pebbleKV) open(dir string, o *pebble.Options) error {
 	err := upgrade(dir, o)
 	if err == nil {
+		err = p.stages.load(o.FS, dir)
+	}
+	if err == nil {
 		p.db, err = pebble.Open(dir, o)
 	}
 	if err != nil && pebble.IsCorruptionError(err) {
@@ -48,6 +56,7 @@ func (p *pebbleKV) open(dir string, o *pebble.Options) error {
 	if err != nil {
 		return p.faults.or(err)
 	}
+	p.stageFile, p.tables = stageFileBytes, o.MakeWriterOptions(lowestLevel, p.db.TableFormat())
 	if err = p.faults.or(p.testify(dir, o)); err != nil {
 		_ = p.witness.close()
 		_ = p.db.Close() // the first error says more
@@ -151,74 +160,6 @@ func (i *pebbleIter) Error() error { return i.kv.readErr(i.near, i.Iterator.Erro
 
 func (i *pebbleIter) Close() error { return i.kv.readErr(i.near, i.Iterator.Close()) }
 
-func (p *pebbleKV) Snapshot() KVSnapshot { return &pebbleSnapshot{kv: p, snap: p.db.NewSnapshot()} }
-
-type pebbleSnapshot struct {
-	kv   *pebbleKV
-	snap *pebble.Snapshot
-}
-
-func (s *pebbleSnapshot) Get(key []byte) ([]byte, io.Closer, error) { return s.kv.get(s.snap, key) }
-
-func (s *pebbleSnapshot) Iter(lower, upper []byte) (KVIter, error) {
-	return s.kv.iter(s.snap, &pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-}
-
-func (s *pebbleSnapshot) Close() error { return s.snap.Close() }
-
-// Durable reads sstables only: what Pebble lists in a synced manifest. One cursor is opened
-// at the call and cloned for each read, so that all reads see the same version.
-func (p *pebbleKV) Durable() (KVSnapshot, error) {
-	it, err := p.db.NewIter(&pebble.IterOptions{OnlyReadGuaranteedDurable: true})
-	if err != nil {
-		return nil, p.readErr(nil, err)
-	}
-	return &durableView{kv: p, it: it}, nil
-}
-
-type durableView struct {
-	kv *pebbleKV
-	it *pebble.Iterator
-}
-
-func (d *durableView) Get(key []byte) ([]byte, io.Closer, error) {
-	it, err := d.Iter(key, append(append([]byte(nil), key...), 0))
-	if err != nil {
-		return nil, nil, err
-	}
-	if !it.First() {
-		return nil, nil, firstErr(it.Error(), it.Close(), ErrNotFound)
-	}
-	v, err := it.ValueAndErr()
-	if err != nil {
-		return nil, nil, errors.Join(err, it.Close())
-	}
-	return v, it, nil
-}
-
-func firstErr(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (d *durableView) Iter(lower, upper []byte) (KVIter, error) {
-	o := &pebble.IterOptions{LowerBound: lower, UpperBound: upper, OnlyReadGuaranteedDurable: true}
-	it, err := d.it.Clone(pebble.CloneOptions{IterOptions: o})
-	if err != nil {
-		return nil, d.kv.readErr(lower, err)
-	}
-	if err := d.kv.faults.get(); err != nil {
-		return nil, errors.Join(err, it.Close())
-	}
-	return &pebbleIter{Iterator: it, kv: d.kv, near: lower}, nil
-}
-
-func (d *durableView) Close() error { return d.it.Close() }
-
 func (p *pebbleKV) Flush() error {
 	if err := p.faults.get(); err != nil {
 		return err
@@ -244,6 +185,7 @@ func (p *pebbleKV) Close() error {
 	if p.closed.Swap(true) {
 		return ErrClosed
 	}
+	p.stages.stop()
 	p.free.close()
 	defer p.cache.Unref()
 	return p.faults.or(errors.Join(p.db.Close(), p.witness.close()))

@@ -38,9 +38,19 @@ func (s *State) NewBatch() *StateBatch { return s.NewBatchSize(0) }
 func (s *State) NewBatchSize(size int) *StateBatch { return &StateBatch{kv: s.kv.NewBatch(size)} }
 
 // Snapshot returns the state as it is now. It must be closed: while it lives, nothing that it
-// shows is freed on disk.
+// shows is freed on disk, and each compaction keeps what it shows beside what is new. It shows
+// nothing of a range that Install replaces meanwhile. For long reads there is SnapshotRange.
 func (s *State) Snapshot() *StateSnapshot {
 	snap := s.kv.Snapshot()
+	return &StateSnapshot{reader: reader{r: snap, kv: s.kv}, close: snap.Close}
+}
+
+// SnapshotRange returns the keys in [lower, upper) as they are now, for a long read: a snapshot
+// for a peer, a backup. It must be closed; it holds up neither flushes nor compactions, and
+// stays as it is when a range is replaced by Install. A read outside of the range is ErrRange;
+// an open bound is the range's own.
+func (s *State) SnapshotRange(lower, upper []byte) *StateSnapshot {
+	snap := s.kv.SnapshotRange(lower, upper)
 	return &StateSnapshot{reader: reader{r: snap, kv: s.kv}, close: snap.Close}
 }
 

@@ -9,6 +9,7 @@
 package memstore
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -24,16 +25,17 @@ type Store struct {
 	synced *node
 	// pending are the roots after each commit that is not durable, in order.
 	pending []*node
+	stages  map[storage.GroupID]*stage
 	fault   error
 	failing error
 	closed  bool
 }
 
 // New returns an empty store.
-func New() *Store { return &Store{} }
+func New() *Store { return &Store{stages: map[storage.GroupID]*stage{}} }
 
 // Crash ends this store as a loss of power does, and returns what is left: what was synced,
-// and as many later commits as the seed says. It may follow a Close, which promises no more.
+// as many later commits as the seed says, and the sealed stages. It may follow a Close, which promises no more.
 func (s *Store) Crash(seed uint64) *Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -43,7 +45,10 @@ func (s *Store) Crash(seed uint64) *Store {
 	if n := r.IntN(len(s.pending) + 1); n > 0 {
 		left = s.pending[n-1]
 	}
-	return &Store{root: left, synced: left}
+	after := New()
+	after.root, after.synced = left, left
+	s.crashed(after)
+	return after
 }
 
 // FailSync makes the next sync or flush fail for good, with err as its cause.
@@ -113,6 +118,13 @@ func (s *Store) Snapshot() storage.KVSnapshot {
 	return view{s.root}
 }
 
+// SnapshotRange implements storage.KV.
+func (s *Store) SnapshotRange(lower, upper []byte) storage.KVSnapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return rangeView{view{s.root}, bytes.Clone(lower), bytes.Clone(upper)}
+}
+
 // Durable implements storage.KV.
 func (s *Store) Durable() (storage.KVSnapshot, error) {
 	s.mu.Lock()
@@ -132,17 +144,22 @@ func (s *Store) Flush() error {
 
 // syncLocked makes all commits durable, or fails for good.
 func (s *Store) syncLocked() error {
-	switch {
-	case s.closed:
+	if s.closed {
 		return storage.ErrClosed
-	case s.fault == nil && s.failing != nil:
-		s.fault = fmt.Errorf("%w: memory: %w", storage.ErrSync, s.failing)
 	}
-	if s.fault != nil {
-		return s.fault
+	if err := s.failLocked(); err != nil {
+		return err
 	}
 	s.synced, s.pending = s.root, nil
 	return nil
+}
+
+// failLocked returns the fault that there is, or that FailSync wants now.
+func (s *Store) failLocked() error {
+	if s.fault == nil && s.failing != nil {
+		s.fault = fmt.Errorf("%w: memory: %w", storage.ErrSync, s.failing)
+	}
+	return s.fault
 }
 
 // DiskBytes implements storage.KV: there is no disk.

@@ -3,6 +3,7 @@ package memstore
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/waystation/waystation/storage"
@@ -38,6 +39,32 @@ func (v view) Iter(lower, upper []byte) (storage.KVIter, error) {
 }
 
 func (v view) Close() error { return nil }
+
+// rangeView reads a range of one root.
+type rangeView struct {
+	view
+	lower, upper []byte
+}
+
+func (v rangeView) Get(key []byte) ([]byte, io.Closer, error) {
+	if bytes.Compare(key, v.lower) < 0 || bytes.Compare(key, v.upper) >= 0 {
+		return nil, nil, fmt.Errorf("%w: key %x in a snapshot of %x to %x", storage.ErrRange, key, v.lower, v.upper)
+	}
+	return v.view.Get(key)
+}
+
+func (v rangeView) Iter(lower, upper []byte) (storage.KVIter, error) {
+	if lower == nil {
+		lower = v.lower
+	}
+	if upper == nil {
+		upper = v.upper
+	}
+	if bytes.Compare(lower, v.lower) < 0 || bytes.Compare(upper, v.upper) > 0 {
+		return nil, fmt.Errorf("%w: keys %x to %x in a snapshot of %x to %x", storage.ErrRange, lower, upper, v.lower, v.upper)
+	}
+	return v.view.Iter(lower, upper)
+}
 
 // iter finds each next key from the root: that is slower than a stack of parents, and has
 // nothing to keep in step.

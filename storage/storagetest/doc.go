@@ -21,6 +21,8 @@ type Disk interface {
 func Run(t *testing.T, fresh func(t *testing.T) Disk) {
 	t.Run("Log", func(t *testing.T) { runLog(t, fresh) })
 	t.Run("State", func(t *testing.T) { runState(t, fresh) })
+	t.Run("Stage", func(t *testing.T) { runStage(t, fresh) })
+	t.Run("InstallCrash", func(t *testing.T) { runInstallCrash(t, fresh) })
 	t.Run("LogCrash", func(t *testing.T) { runLogCrash(t, fresh) })
 	t.Run("StateCrash", func(t *testing.T) { runStateCrash(t, fresh) })
 	t.Run("Discipline", func(t *testing.T) { runDiscipline(t, fresh) })

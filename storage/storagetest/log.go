@@ -21,7 +21,7 @@ func runLog(t *testing.T, fresh func(t *testing.T) Disk) {
 		"TruncateAll":    testLogTruncateBeyond,
 		"Gap":            testLogGap,
 		"Records":        testLogRecords,
-		"DeleteGroup":    testLogDeleteGroup,
+		"DropGroup":      testLogDropGroup,
 		"ManyGroups":     testLogManyGroups,
 		"Discard":        testLogDiscard,
 	} {
@@ -315,7 +315,7 @@ func testLogRecords(t *testing.T, l *storage.Log) {
 	}
 }
 
-func testLogDeleteGroup(t *testing.T, l *storage.Log) {
+func testLogDropGroup(t *testing.T, l *storage.Log) {
 	commit(t, l, func(b *storage.LogBatch) {
 		for g := range storage.GroupID(3) {
 			b.PutReplica(storage.ReplicaMeta{Group: g, Replica: 1, State: storage.ReplicaLive, Truncated: storage.Position{Index: 5, Term: 5}})
@@ -325,7 +325,7 @@ func testLogDeleteGroup(t *testing.T, l *storage.Log) {
 	})
 	commit(t, l, func(b *storage.LogBatch) {
 		b.PutReplica(storage.ReplicaMeta{Group: 1, Replica: 1, State: storage.ReplicaTombstone})
-		b.DeleteGroup(1)
+		b.DropGroup(1)
 	})
 	wantBounds(t, l, 1, 1, 0)
 	wantEntries(t, l, 0, entries(6, 9, 5, 10))
