@@ -15,57 +15,6 @@ import (
 	"github.com/waystation/waystation/storage/memstore"
 )
 
-// tap is a partition whose barriers and payloads a test can hold or spoil.
-type tap struct {
-	*Partition
-	mu       sync.Mutex
-	holds    bool
-	barriers []func(error) // held
-	rounds   int           // barriers asked for
-	spoil    func(data []byte, err error) ([]byte, error)
-}
-
-// Barrier is the partition's, unless it is held.
-func (p *tap) Barrier(done func(error)) {
-	p.mu.Lock()
-	p.rounds++
-	if p.holds {
-		p.barriers = append(p.barriers, done)
-		p.mu.Unlock()
-		return
-	}
-	p.mu.Unlock()
-	p.Partition.Barrier(done)
-}
-
-// Payload is the partition's, spoiled if the test says so.
-func (p *tap) Payload(ref repository.Ref, dst []byte) ([]byte, error) {
-	data, err := p.Partition.Payload(ref, dst)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.spoil != nil {
-		return p.spoil(data, err)
-	}
-	return data, err
-}
-
-// holdBarriers lets no barrier pass until the returned function is called with
-// their outcome.
-func (p *tap) holdBarriers() (release func(error)) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.holds = true
-	return func(err error) {
-		p.mu.Lock()
-		list := p.barriers
-		p.holds, p.barriers = false, nil
-		p.mu.Unlock()
-		for _, done := range list {
-			done(err)
-		}
-	}
-}
-
 // testGroups are groups that a test has given settings, or defaults.
 type testGroups struct {
 	h      *harness

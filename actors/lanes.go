@@ -122,8 +122,8 @@ func (g *consumers) watch() {
 	}
 }
 
-// warm says whether every window has seen what the index holds: what is not
-// found now is not there.
+// warm says whether every partition had its say, once since this node leads it:
+// what is not found now is not there, or comes behind other lanes of its partition.
 func (g *consumers) warm() bool {
 	for i, k := range g.d.keepers {
 		w := g.windows[i].Load()
@@ -142,7 +142,8 @@ type laneWindow struct {
 	ready       [repository.Ranks]atomic.Int32
 	total       int
 	backfilling bool        // a backfill command is under way
-	warm        atomic.Bool // read through to the index's end once
+	backfilled  bool        // one has ended
+	warm        atomic.Bool // see paged
 }
 
 // wants says whether a page should be read now. While lanes are being indexed,
@@ -319,6 +320,7 @@ func (k *keeper) page(w *laneWindow) {
 	w.BeginPage()
 	k.mu.Unlock()
 	var after []byte
+	found := false
 	for {
 		var next []byte
 		var nextMs int64
@@ -347,19 +349,26 @@ func (k *keeper) page(w *laneWindow) {
 		if k.windows[w.g.id] == w {
 			grown = w.publish()
 		}
+		found = found || w.total > 0 // before they are taken
+		first := found && (!backfilling || w.backfilled || !w.Low())
 		k.mu.Unlock()
 		w.g.wake(grown)
 		if done {
-			k.paged(w, next == nil && !backfilling && err == nil)
+			if whole := next == nil && !backfilling; err == nil && (whole || first) {
+				w.paged()
+			}
 			return
 		}
 		after = next
 	}
 }
 
-// paged wakes all who wait for a first look at the whole index.
-func (k *keeper) paged(w *laneWindow, whole bool) {
-	if (whole || w.g.ready.Load() > 0) && !w.warm.Swap(true) {
+// paged is called once the window has seen the whole index, or the first lanes of
+// one that is longer or still being filled: no lane that waits for nothing stays
+// unseen in a small index, and nobody waits for the end of a long one. It wakes all
+// who wait for that. The lanes themselves were published before.
+func (w *laneWindow) paged() {
+	if !w.warm.Swap(true) {
 		w.g.wake(1 << 30)
 	}
 }
@@ -387,7 +396,7 @@ func (k *keeper) backfill(w *laneWindow) {
 			again += retrySoon.Milliseconds()
 		}
 		k.mu.Lock()
-		w.backfilling = false
+		w.backfilling, w.backfilled = false, w.backfilled || err == nil
 		w.Later(again)
 		k.mu.Unlock()
 		k.poke()

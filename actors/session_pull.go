@@ -49,18 +49,18 @@ func (d *DeliveryService) Pull(ctx context.Context, cfg PullConfig) ([]Delivery,
 	return h.collect(ctx, int(cfg.Max), wait)
 }
 
-// coldWait is how long a pull waits beyond its own wait for the first look at an
-// index that was never looked at: else what is there would not be found.
+// coldWait is how long a pull waits, whatever its own wait, for partitions that
+// have not had their say yet: else what is there would not be found. An answer
+// that has nothing waits for as long beyond its own wait.
 const coldWait = 2 * time.Second
 
-// collect takes packets until all that was granted is there or one answer has
-// enough bytes, or the wait is over without any.
+// collect takes packets until all that there is for the session's credit is there
+// or one answer has enough bytes, or the wait is over.
 func (h *Session) collect(ctx context.Context, most int, wait time.Duration) ([]Delivery, error) {
 	var out []Delivery
 	start, room := time.Now(), h.s.g.d.cfg.TakeBytes
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	over := wait == 0
 	for {
 		// Asked before Take: what is decided after that signals again.
 		pending := h.pending()
@@ -69,17 +69,22 @@ func (h *Session) collect(ctx context.Context, most int, wait time.Duration) ([]
 		for i := n; i < len(out); i++ {
 			room -= len(out[i].Packet)
 		}
+		waited, patience := time.Since(start), wait
 		switch {
-		case len(out) >= most, room <= 0, len(out) > 0 && !pending: // what is left in the queue is for another pull
+		case len(out) > 0 && pending:
+			patience = max(wait, coldWait)
+		case len(out) > 0:
 			return out, nil
-		case over && len(out) == 0 && !pending && (h.s.g.warm() || time.Since(start) > wait+coldWait):
-			return nil, nil
+		case pending && waited >= wait:
+			patience = wait + coldWait
 		}
+		if len(out) >= most || room <= 0 || waited >= patience { // what is left in the queue is for another pull
+			return out, nil
+		}
+		timer.Reset(patience - waited)
 		select {
 		case <-h.ready:
 		case <-timer.C:
-			over = true
-			timer.Reset(coldWait)
 		case <-ctx.Done():
 			if len(out) > 0 {
 				return out, nil

@@ -130,10 +130,14 @@ func (s *session) lost(x *handed, err error) {
 	ws.submit()
 }
 
-// pending says whether a pull has to wait, because grants are not decided yet or
-// lanes are just being looked for.
+// pending says whether more may come at once: grants are not decided yet, lanes are
+// just being looked for, or there is credit left and partitions that have not said
+// yet which lanes they have. Each partition publishes its lanes, and wakes the
+// session, before it counts as warm, so that is asked first.
 func (h *Session) pending() bool {
-	h.s.mu.Lock()
-	defer h.s.mu.Unlock()
-	return h.s.handle == h && (h.s.inflight > 0 || h.s.running)
+	s := h.s
+	warm := s.g.warm()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.handle == h && (s.inflight > 0 || s.running || !warm && s.credit.Free() > 0)
 }
