@@ -50,6 +50,17 @@ fuzz: ## Every fuzz target for FUZZTIME each
 bench: ## Every benchmark, once
 	go test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: sim sim-time
+SEEDS   ?= 1000
+MINUTES ?= 5
+EVENTS  ?= 8000
+
+sim: ## Whole clusters from SEEDS new seeds, on all cores
+	go test ./internal/sim -run '^TestSeeds$$' -v -timeout 0 -seeds $(SEEDS) -events $(EVENTS)
+
+sim-time: ## The same for MINUTES
+	go test ./internal/sim -run '^TestSeeds$$' -v -timeout 0 -for $(MINUTES)m -events $(EVENTS)
+
 planted: ## Break each promise on purpose, in a copy, and see that a test notices
 	go run ./internal/planted
 

@@ -1,0 +1,212 @@
+package sim
+
+import (
+	"math"
+	"math/rand/v2"
+)
+
+// driver chooses the next op. What it likes is drawn from the seed, too, so that
+// each run is another kind of bad day (swarm testing).
+type driver struct {
+	w       *world
+	r       *rand.Rand
+	weights [kinds]float64
+	total   float64
+	// asleep nodes do nothing, slow ones rarely use their disk, until that step.
+	asleep, slow []int
+	moody        float64
+	direct       float64 // how often a producer finds the leader at once
+}
+
+func newDriver(w *world) *driver {
+	r := rand.New(rand.NewPCG(w.set.Seed, 3))
+	d := &driver{w: w, r: r, asleep: make([]int, len(w.nodes)), slow: make([]int, len(w.nodes))}
+	d.weights = [kinds]float64{
+		opTick: 4, opDeliver: 40, opWrite: 12, opSync: 12, opApply: 16, opPropose: 10,
+		opSend: 8, opRequest: 12, opReply: 12, opStart: 3, opRead: 1, opVerify: 0.2,
+	}
+	for k := range d.weights { // work of all kinds, at another pace
+		d.weights[k] *= math.Exp(r.Float64()*2 - 1)
+	}
+	faults := []struct {
+		kind kind
+		most float64
+	}{
+
+		{opDrop, 10}, {opDouble, 6}, {opCut, 1.5}, {opSpill, 10}, {opTruncate, 4}, {opFlush, 3},
+		{opCrash, 2}, {opPower, 0.6}, {opClock, 0.5}, {opBreak, 2}, {opRestart, 0.5}, {opTransfer, 0.5},
+	}
+	for _, f := range faults {
+		if r.IntN(3) > 0 {
+			d.weights[f.kind] = f.most * math.Exp(-3*r.Float64())
+		}
+	}
+	d.weights[opMend] = 2 * d.weights[opCut]
+	if d.weights[opTruncate] > 0 {
+		d.weights[opSpill], d.weights[opFlush] = max(d.weights[opSpill], 4), max(d.weights[opFlush], 1)
+	}
+	d.moody = 0.003 * r.Float64() * float64(r.IntN(2))
+	d.direct = 0.5 + r.Float64()/2
+	for _, x := range d.weights {
+		d.total += x
+	}
+	return d
+}
+
+func (d *driver) kind() kind {
+	x := d.r.Float64() * d.total
+	for k, weight := range d.weights {
+		if x -= weight; x < 0 {
+			return kind(k)
+		}
+	}
+	return opTick
+}
+
+func (d *driver) nodeAt() int { return 1 + d.r.IntN(d.w.set.Nodes) }
+
+// next chooses an op that is likely to be possible.
+func (d *driver) next() op {
+	w, r := d.w, d.r
+	if r.Float64() < d.moody {
+		d.asleep[d.nodeAt()] = w.steps + r.IntN(2000)
+	}
+	if r.Float64() < d.moody {
+		d.slow[d.nodeAt()] = w.steps + r.IntN(4000)
+	}
+	for {
+		o := op{kind: d.kind(), a: d.nodeAt(), n: 1}
+		if !d.fill(&o) {
+			continue
+		}
+		return o
+	}
+}
+
+func (d *driver) awake(n int) bool { return d.asleep[n] <= d.w.steps }
+
+func (d *driver) disk(n int) bool {
+	return d.awake(n) && (d.slow[n] <= d.w.steps || d.r.IntN(40) == 0)
+}
+
+// fill draws an op's arguments; false: not now.
+func (d *driver) fill(o *op) bool {
+	w, r := d.w, d.r
+	life := w.nodes[o.a].life
+	switch o.kind {
+	case opDeliver, opDrop, opDouble:
+		return d.fillLink(o)
+	case opCut, opMend:
+		o.b = d.nodeAt()
+		return o.a != o.b && w.cut[w.link(o.a, o.b)] == (o.kind == opMend)
+	case opSend, opRequest, opReply, opBreak, opRestart:
+		return d.fillClient(o)
+	case opPower:
+		o.n = r.Uint64()
+		return true
+	case opStart:
+		return life == nil
+	case opClock:
+		ms := int64(math.Exp(r.Float64()*15)) * int64(1-2*r.IntN(2)) // up to 54 minutes
+		o.n = uint64(ms + 1<<32)
+		return true
+	}
+	if life == nil || !d.awake(o.a) {
+		return false
+	}
+	o.b = 1 + r.IntN(w.set.Groups)
+	switch o.kind {
+	case opWrite:
+		o.b, o.n = 0, uint64(1+r.IntN(6))
+		return d.disk(o.a) && life.written == 0 && len(life.writes) > 0
+	case opSync:
+		o.b = 0
+		return d.disk(o.a) && life.written > 0
+	case opApply:
+		o.b, o.n = 0, uint64(1+r.IntN(4))
+		return len(life.applies) > 0
+	case opFlush:
+		o.b = 0
+		return d.disk(o.a)
+	case opCrash:
+		o.b, o.n = 0, r.Uint64()
+		return true
+	case opTick:
+		o.b = 0
+		return true
+	case opPropose:
+		if g := d.leading(o.b); g != nil && r.IntN(4) > 0 {
+			o.a = g.life.id
+		}
+		return w.group(o.a, o.b).leader != nil
+	case opTransfer:
+		o.c = d.nodeAt()
+		return w.group(o.a, o.b).leader != nil
+	case opSpill:
+		o.n = uint64(1 + r.IntN(10))
+		return true
+	case opTruncate:
+		o.n = uint64(r.IntN(101))
+		return true
+	case opRead:
+		o.n = r.Uint64()
+		return true
+	}
+	return true
+}
+
+func (d *driver) fillLink(o *op) bool {
+	w, r := d.w, d.r
+	o.b = d.nodeAt()
+	q := w.links[w.link(o.a, o.b)]
+	if len(q) == 0 || !d.awake(o.b) {
+		return false
+	}
+	if r.IntN(10) == 0 || o.kind != opDeliver {
+		o.c = r.IntN(len(q))
+	}
+	if o.kind == opDeliver {
+		o.n = uint64(1 + r.IntN(3))
+	}
+	return true
+}
+
+func (d *driver) leading(g int) *group {
+	var best *group
+	for i := 1; i <= d.w.set.Nodes; i++ {
+		if x := d.w.group(i, g); x != nil && x.leader != nil && (best == nil || x.leads > best.leads) {
+			best = x
+		}
+	}
+	return best
+}
+
+func (d *driver) fillClient(o *op) bool {
+	w, r := d.w, d.r
+	o.a = r.IntN(len(w.producers))
+	p := w.producers[o.a]
+	if (o.kind == opSend || o.kind == opRequest) && d.leading(int(p.group)) == nil && r.IntN(10) > 0 {
+		return false // it waits before it tries again
+	}
+	switch o.kind {
+	case opSend:
+		o.n = r.Uint64()
+		return len(p.stream.out) <= 8
+	case opRequest:
+		if len(p.zombies) > 0 && r.IntN(4) == 0 {
+			o.b = 1 + r.IntN(len(p.zombies))
+			return d.awake(p.zombies[o.b-1].node)
+		}
+		if g := d.leading(int(p.group)); g != nil && g.life.id != p.stream.node && r.Float64() < d.direct {
+			*o = op{kind: opBreak, a: o.a, b: g.life.id} // it was told who leads
+			return true
+		}
+		return len(p.stream.out) > 0 && d.awake(p.stream.node)
+	case opReply:
+		return len(p.stream.in) > 0
+	case opBreak, opRestart:
+		o.b = d.nodeAt()
+		return o.kind == opBreak || p.places
+	}
+	return true
+}

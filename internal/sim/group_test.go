@@ -1,0 +1,326 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/waystation/waystation/cluster/entrycache"
+	"github.com/waystation/waystation/cluster/replica"
+	"github.com/waystation/waystation/messages/envelope"
+	"github.com/waystation/waystation/storage"
+)
+
+// group is a replica that runs, and what the engine has around it.
+type group struct {
+	life  *life
+	w     *world
+	id    storage.GroupID
+	core  *replica.Replica
+	sm    *partition
+	cache *entrycache.Cache
+
+	applied   uint64
+	leads     uint64 // the term in which it leads, or 0
+	leader    *leader
+	proposals uint64
+	waiters   map[waitKey]*entry
+	cut       *cut
+}
+
+type waitKey struct{ term, proposal uint64 }
+
+// cut is a truncation in the making.
+type cut struct {
+	upTo    uint64
+	spilled bool
+}
+
+type logItem struct {
+	group    *group
+	job      *replica.AppendJob
+	truncate storage.Position
+}
+
+type applyItem struct {
+	group *group
+	job   *replica.ApplyJob
+	done  int
+}
+
+// drain takes all that the core wants done.
+func (g *group) drain() {
+	l := g.life
+	for {
+		jobs, ok := g.core.Ready()
+		if !ok {
+			return
+		}
+		if jobs.Change != nil {
+			g.changed(*jobs.Change)
+		}
+		if jobs.Append != nil {
+			l.writes = append(l.writes, logItem{group: g, job: jobs.Append})
+		}
+		if jobs.Apply != nil {
+			l.applies = append(l.applies, applyItem{group: g, job: jobs.Apply})
+		}
+		g.w.send(l.id, g.id, jobs.Send)
+	}
+}
+
+// changed answers what an ended leadership leaves behind.
+func (g *group) changed(c replica.Change) {
+	leads := uint64(0)
+	if c.Leads {
+		leads = c.Term
+		g.w.oracle.leads(g, c.Term)
+	}
+	g.w.note("%d.%d term %d leader %d", g.life.id, g.id, c.Term, c.Leader)
+	if old := g.leads; old != leads && g.leader != nil {
+		g.leader.stop()
+		g.leader = nil
+	}
+	g.leads = leads
+	for _, e := range g.waiting() {
+		if k := e.key; k.term != c.Term || leads == 0 {
+			delete(g.waiters, k)
+			e.unknown()
+		}
+	}
+}
+
+// waiting lists the waiters in the order of their proposals.
+func (g *group) waiting() (list []*entry) {
+	for p := uint64(1); p <= g.proposals && len(list) < len(g.waiters); p++ {
+		for k, e := range g.waiters {
+			if k.proposal == p {
+				list = append(list, e)
+			}
+		}
+	}
+	return list
+}
+
+// propose hands an entry to raft.
+func (g *group) propose(e *entry, data []byte) error {
+	g.proposals++
+	e.key = waitKey{e.term, g.proposals}
+	now := g.life.clock.Now(g.life.wallNow(), g.w.now) / int64(time.Millisecond)
+	envelope.Envelope{Version: envelope.Version1, Term: e.term, Proposal: g.proposals, TimeMs: now}.Put(data)
+	if err := g.core.Propose(e.term, data); err != nil {
+		return err
+	}
+	g.w.oracle.proposed(g.id, data, e)
+	g.waiters[e.key] = e
+	return nil
+}
+
+func (l *life) step(o op) bool {
+	switch o.kind {
+	case opTick:
+		l.tick()
+		return true
+	case opWrite:
+		return l.write(max(int(o.n), 1))
+	case opSync:
+		return l.sync()
+	case opApply:
+		return l.apply(max(int(o.n), 1))
+	case opFlush:
+		l.flush()
+		return true
+	case opCrash:
+		l.crash(o.n)
+		return true
+	}
+	g := l.group(storage.GroupID(o.b))
+	if g == nil {
+		return false
+	}
+	switch o.kind {
+	case opPropose:
+		return g.leader != nil && g.leader.fill()
+	case opSpill:
+		return g.spill(max(int(o.n), 1))
+	case opTruncate:
+		return g.truncate(o.n)
+	case opRead:
+		return g.w.oracle.read(g, o.n)
+	case opVerify:
+		g.w.oracle.verify(g)
+		return true
+	case opTransfer:
+		return false
+	}
+	return false
+}
+
+func (l *life) tick() {
+	l.w.now += 50 * time.Millisecond / time.Duration(l.w.set.Nodes)
+	for _, g := range l.groups {
+		g.core.Tick(1)
+		g.drain()
+	}
+}
+
+// write puts what waits into one batch, as the engine's log writer does. It is
+// synced by an event of its own, if it must be.
+func (l *life) write(most int) bool {
+	if l.written > 0 || len(l.writes) == 0 {
+		return false
+	}
+	batch := l.logs.NewBatch()
+	touched := map[*group]bool{}
+	sync, some, n := false, false, 0
+	for ; n < min(most, len(l.writes)); n++ {
+		it := &l.writes[n]
+		if it.job == nil {
+			batch.Truncate(it.group.id, it.truncate)
+			some = true
+			continue
+		}
+		if it.job.StaleFrom != 0 && touched[it.group] {
+			break
+		}
+		touched[it.group] = true
+		if it.job.StaleFrom != 0 {
+			batch.DeleteFrom(it.group.id, it.job.StaleFrom, it.job.StaleTo)
+		}
+		batch.Append(it.group.id, it.job.Entries)
+		if it.job.HardState != nil {
+			batch.SetHardState(it.group.id, *it.job.HardState)
+		}
+		sync, some = sync || it.job.Sync, some || !it.job.Empty()
+	}
+	if some {
+		l.w.must(batch.Commit(false))
+		for i := range l.writes[:n] {
+			l.w.oracle.wrote(l.node, &l.writes[i])
+		}
+	} else {
+		batch.Discard()
+	}
+	l.written = n
+	if !sync {
+		l.report()
+	}
+	return true
+}
+
+func (l *life) sync() bool {
+	if l.written == 0 {
+		return false
+	}
+	l.w.must(l.log.Flush())
+	for _, m := range l.disk {
+		m.synced = terms{m.written.truncated, append([]uint64(nil), m.written.list...)}
+	}
+	l.report()
+	return true
+}
+
+// report tells the cores what is on disk.
+func (l *life) report() {
+	done := append([]logItem(nil), l.writes[:l.written]...)
+	l.writes, l.written = append([]logItem(nil), l.writes[l.written:]...), 0
+	for _, it := range done {
+		if it.job != nil {
+			it.group.core.Appended(it.job)
+			it.group.drain()
+		}
+	}
+}
+
+// apply is a turn of the apply loop.
+func (l *life) apply(most int) bool {
+	if len(l.applies) == 0 {
+		return false
+	}
+	for ; most > 0 && len(l.applies) > 0; most-- {
+		it := &l.applies[0]
+		g, job := it.group, it.job
+		g.applyOne(job.Entries[it.done])
+		if it.done++; it.done == len(job.Entries) {
+			l.applies = append([]applyItem(nil), l.applies[1:]...)
+			g.core.Applied(job)
+			g.drain()
+		}
+	}
+	return true
+}
+
+func (g *group) applyOne(e storage.Entry) {
+	if e.Type != 0 {
+		g.w.violate("entry %d of group %d has type %d", e.Index, g.id, e.Type)
+	}
+	res := g.sm.apply(g, e)
+	g.applied = e.Index
+	if len(e.Data) == 0 {
+		if g.leads == e.Term {
+			g.leader = newLeader(g, e.Term)
+		}
+		return
+	}
+	env, _, err := envelope.Parse(e.Data)
+	g.w.must(err)
+	if env.Term != e.Term {
+		return
+	}
+	k := waitKey{env.Term, env.Proposal}
+	if x := g.waiters[k]; x != nil {
+		delete(g.waiters, k)
+		x.decided(e.Index, e.Term, res)
+	}
+}
+
+// truncate begins to cut the log off.
+func (g *group) truncate(percent uint64) bool {
+	s := g.core.Status()
+	if g.cut != nil || g.applied < s.First {
+		return false
+	}
+	g.cut = &cut{upTo: s.First + (g.applied-s.First)*min(percent, 100)/100}
+	return true
+}
+
+// spill copies what the cut would lose, a slice at a time.
+func (g *group) spill(most int) bool {
+	if g.cut == nil || g.cut.spilled {
+		return false
+	}
+	g.cut.spilled = g.sm.spill(g, g.cut.upTo, most)
+	return true
+}
+
+// entryData returns the bytes of an applied entry, from the cache or the log.
+func (g *group) entryData(index uint64) ([]byte, error) {
+	if data, ok := g.cache.Data(index); ok {
+		return data, nil
+	}
+	ents, err := g.life.logs.Entries(g.id, index, index+1, 0)
+	if err != nil {
+		return nil, err
+	}
+	return ents[0].Data, nil
+}
+
+// flush makes the state durable, and truncates what was spilled.
+func (l *life) flush() {
+	l.w.must(l.states.Flush())
+	r, release := l.states.Durable()
+	defer release()
+	for _, g := range l.groups {
+		if g.cut == nil || !g.cut.spilled {
+			continue
+		}
+		if !g.sm.durable(r, g.cut.upTo) {
+			g.w.violate("node %d: the flushed state of group %d is not durable at %d", l.id, g.id, g.cut.upTo)
+		}
+		job, ok, err := g.core.Truncate(g.cut.upTo)
+		l.w.must(err)
+		if ok {
+			l.writes = append(l.writes, logItem{group: g, truncate: job.To})
+		}
+		g.cut = nil
+		g.drain()
+	}
+}

@@ -1,0 +1,242 @@
+package sim
+
+import (
+	"hash/crc32"
+
+	"github.com/waystation/waystation/actors/intake"
+	"github.com/waystation/waystation/actors/repository"
+)
+
+// leader is what a partition has on the node that leads it, in one term.
+type leader struct {
+	g        *group
+	term     uint64
+	repos    map[string]*resident
+	batcher  intake.Batcher[queued]
+	inFlight *entry
+	orders   []order
+	configed bool
+}
+
+// resident is a repository's actor: its filter.
+type resident struct {
+	g      *group
+	repo   string
+	filter *intake.Filter[waiter]
+	flow   intake.Flow[queued]
+}
+
+// waiter is who wants to know what became of a packet.
+type waiter struct {
+	stream *stream
+	p      *sent
+}
+
+type queued struct {
+	waiter
+	r  *resident
+	fl *intake.Flight[waiter]
+}
+
+// order is a command beside packets.
+type order struct {
+	add  func(b *repository.EntryBuilder)
+	done func(res *repository.Results, ok bool)
+}
+
+// entry is one entry on its way.
+type entry struct {
+	key     waitKey
+	leader  *leader
+	term    uint64
+	packets []queued
+	orders  []order
+}
+
+func newLeader(g *group, term uint64) *leader {
+	return &leader{g: g, term: term, repos: map[string]*resident{}}
+}
+
+func (d *leader) resident(repo string) *resident {
+	r := d.repos[repo]
+	if r == nil {
+		r = &resident{g: d.g, repo: repo, filter: intake.NewFilter[waiter](d.g.w.set.Window, false)}
+		d.repos[repo] = r
+	}
+	return r
+}
+
+// Position implements intake.State.
+func (r *resident) Position(producer []byte) (epoch, last uint64, known bool, err error) {
+	return r.g.sm.machine.Position([]byte(r.repo), producer)
+}
+
+// Receipt implements intake.State.
+func (r *resident) Receipt(producer []byte, epoch, sequence uint64) (repository.Seq, repository.Code, error) {
+	return r.g.sm.machine.Receipt([]byte(r.repo), producer, epoch, sequence)
+}
+
+// FindID implements intake.State.
+func (r *resident) FindID(id []byte) (repository.Seq, uint32, bool, error) {
+	return r.g.sm.machine.FindID([]byte(r.repo), id)
+}
+
+// offer takes a frame: packets of one repository.
+func (d *leader) offer(s *stream, packets []*sent) {
+	r := d.resident(packets[0].repo)
+	for _, p := range packets {
+		view := intake.Packet{ID: p.id, ContentCRC: p.crc}
+		if p.position > 0 {
+			view.Producer, view.Epoch, view.Sequence = []byte(p.producer), p.epoch, p.position
+		}
+		v, err := r.filter.Offer(&view, r)
+		d.g.w.must(err)
+		w := waiter{s, p}
+		switch v.Action {
+		case intake.Propose:
+			d.batcher.Push(&r.flow, queued{w, r, v.Flight}, len(p.content))
+		case intake.Attach:
+			r.filter.Attach(v.Flight, p.crc, w)
+		case intake.Answer:
+			s.answer(reply{p: p, result: v.Result})
+		case intake.Busy:
+			s.answer(reply{p: p, failure: busy})
+		}
+	}
+}
+
+// fill makes an entry of what waits, and proposes it, if none is in flight.
+func (d *leader) fill() bool {
+	if d.inFlight != nil || d.batcher.Packets()+len(d.orders) == 0 && d.configed {
+		return false
+	}
+	e := &entry{leader: d, term: d.term}
+	var b repository.EntryBuilder
+	b.Reset(nil)
+	if !d.configed {
+		d.configed = true
+		c := repository.DefaultConfig()
+		c.DedupWindowMs = uint64(d.g.w.set.WindowMs)
+		b.AddConfigure(&c)
+	}
+	for _, o := range d.orders {
+		o.add(&b)
+		e.orders = append(e.orders, o)
+	}
+	d.orders = nil
+	b.BeginPublish()
+	d.batcher.Fill(1<<16, d.g.w.set.Entry, func(_ *intake.Flow[queued], items []intake.Item[queued]) {
+		b.BeginRepo([]byte(items[0].Value.r.repo))
+		for _, it := range items {
+			it.Value.p.add(&b)
+			e.packets = append(e.packets, it.Value)
+		}
+		b.EndRepo()
+	})
+	b.EndPublish()
+	if err := d.g.propose(e, b.Bytes()); err != nil {
+		e.fail(intake.NotProposed)
+	} else {
+		d.inFlight = e
+	}
+	d.g.drain()
+	return true
+}
+
+// stop ends the leadership: what waits is refused; what is in flight is answered
+// by its entry.
+func (d *leader) stop() {
+	d.batcher.DrainAll(func(items []intake.Item[queued]) {
+		for _, it := range items {
+			it.Value.stream.answer(reply{p: it.Value.p, failure: notLeader})
+		}
+	})
+	for _, name := range d.g.w.repos(int(d.g.id)) {
+		if r := d.repos[name]; r != nil {
+			r.filter.Abandon(func(w waiter) { w.stream.answer(reply{p: w.p, failure: unknown}) })
+		}
+	}
+	for _, o := range d.orders {
+		o.done(nil, false)
+	}
+	d.orders = nil
+}
+
+// over says that the leadership which proposed the entry ended.
+func (e *entry) over() bool { return e.leader.g.leader != e.leader }
+
+func (e *entry) unknown() { e.fail(intake.Unknown) }
+
+// fail answers what Apply did not decide, or nobody here can know.
+func (e *entry) fail(f intake.Failure) {
+	code := unknown
+	if f == intake.NotProposed {
+		code = notLeader
+	}
+	for i := range e.packets {
+		q := &e.packets[i]
+		q.stream.answer(reply{p: q.p, failure: code})
+		e.resolve(q, intake.Outcome{Failure: f})
+	}
+	for _, o := range e.orders {
+		o.done(nil, false)
+	}
+	e.end()
+}
+
+func (e *entry) end() {
+	if e.leader.inFlight == e {
+		e.leader.inFlight = nil
+	}
+}
+
+// decided answers with what Apply made of the entry.
+func (e *entry) decided(index, term uint64, res *repository.Results) {
+	if res.Void {
+		e.fail(intake.NotProposed)
+		return
+	}
+	w := e.leader.g.w
+	for i := range e.packets {
+		q := &e.packets[i]
+		r := res.Publish[i]
+		if r.Code == repository.OK {
+			w.oracle.durable(e.leader.g, index, term)
+		}
+		q.stream.answer(reply{p: q.p, result: r})
+		e.resolve(q, intake.Outcome{Result: r})
+	}
+	for _, o := range e.orders {
+		o.done(res, true)
+	}
+	e.end()
+}
+
+func (e *entry) resolve(q *queued, o intake.Outcome) {
+	if q.fl == nil || e.over() {
+		return
+	}
+	q.fl.Outcome = o
+	q.r.filter.Resolve(q.fl, func(w waiter, o intake.Outcome) {
+		switch o.Failure {
+		case intake.Decided:
+			w.stream.answer(reply{p: w.p, result: o.Result})
+		case intake.NotProposed:
+			w.stream.answer(reply{p: w.p, failure: notLeader})
+		default:
+			w.stream.answer(reply{p: w.p, failure: unknown})
+		}
+	})
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+func (p *sent) add(b *repository.EntryBuilder) {
+	item := repository.PublishItem{
+		Raw: p.content, RawCRC: p.crc, ContentCRC: p.crc, Rank: p.rank, ID: p.id,
+	}
+	if p.position > 0 {
+		item.Producer, item.Epoch, item.Sequence = []byte(p.producer), p.epoch, p.position
+	}
+	b.AddPacket(&item)
+}

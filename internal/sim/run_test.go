@@ -1,0 +1,114 @@
+package sim
+
+import (
+	"flag"
+	"testing"
+	"testing/cryptotest"
+
+	"go.uber.org/goleak"
+)
+
+var (
+	seedFlag  = flag.Uint64("seed", 0, "run this seed alone, and say what it was like")
+	seedsFlag = flag.Int("seeds", 0, "run that many new seeds, on all cores")
+	timeFlag  = flag.Duration("for", 0, "run new seeds on all cores for so long")
+	fromFlag  = flag.Uint64("from", 0, "run seeds from this one on, until stopped")
+	stepFlag  = flag.Uint64("step", 1, "with -from: distance of the seeds")
+	eventFlag = flag.Int("events", 8000, "events of a run")
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// history is what a run did.
+type history struct {
+	set   settings
+	ops   []op
+	hash  uint64
+	err   error
+	steps int
+}
+
+// run makes a run from a seed.
+func run(t *testing.T, s settings, events int) history {
+	// raft draws its election timeouts from crypto/rand.
+	cryptotest.SetGlobalRandom(t, s.Seed)
+	w := newWorld(s)
+	d := newDriver(w)
+	h := history{set: s}
+	for h.err == nil && len(h.ops) < events {
+		o := d.next()
+		h.ops = append(h.ops, o)
+		_, h.err = w.do(o)
+	}
+	if h.err == nil {
+		h.err = w.heal()
+	}
+	h.hash, h.steps = w.hash, w.steps
+	if *seedFlag != 0 {
+		w.stats()
+	}
+	return h
+}
+
+// replay runs a script.
+func replay(t *testing.T, s settings, ops []op) history {
+	cryptotest.SetGlobalRandom(t, s.Seed)
+	w := newWorld(s)
+	h := history{set: s, ops: ops}
+	for _, o := range ops {
+		if _, h.err = w.do(o); h.err != nil {
+			break
+		}
+	}
+	if h.err == nil {
+		h.err = w.heal()
+	}
+	h.hash, h.steps = w.hash, w.steps
+	return h
+}
+
+// fixedSeeds run each time; shortRuns new ones follow them.
+const (
+	fixedSeeds = 60
+	newSeeds   = 20
+)
+
+func TestSeeds(t *testing.T) {
+	switch {
+	case *seedFlag != 0:
+		report(t, run(t, newSettings(*seedFlag), *eventFlag))
+	case *fromFlag != 0:
+		work(t)
+	case *seedsFlag > 0 || *timeFlag > 0:
+		spread(t)
+	default:
+		for seed := uint64(1); seed <= fixedSeeds; seed++ {
+			report(t, run(t, newSettings(seed), *eventFlag))
+		}
+		first := fresh()
+		for seed := first; seed < first+newSeeds; seed++ {
+			report(t, run(t, newSettings(seed), *eventFlag))
+		}
+	}
+}
+
+func report(t *testing.T, h history) {
+	t.Helper()
+	if h.err != nil {
+		t.Errorf("seed %d: %v\nagain: go test ./internal/sim -run TestSeeds -v -seed %d -events %d\n%s",
+			h.set.Seed, h.err, h.set.Seed, *eventFlag, save(t, h))
+	}
+}
+
+// TestSameSeedSameHistory: or nothing that is found could be found again.
+func TestSameSeedSameHistory(t *testing.T) {
+	for seed := uint64(1); seed <= 5; seed++ {
+		a, b := run(t, newSettings(seed), 2000), run(t, newSettings(seed), 2000)
+		if a.hash != b.hash {
+			t.Errorf("seed %d: two histories, %x and %x", seed, a.hash, b.hash)
+		}
+		if c := replay(t, a.set, a.ops); c.hash != a.hash {
+			t.Errorf("seed %d: its script has another history", seed)
+		}
+	}
+}

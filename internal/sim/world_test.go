@@ -1,0 +1,198 @@
+package sim
+
+import (
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"runtime/debug"
+	"time"
+
+	"github.com/waystation/waystation/actors/repository"
+	"github.com/waystation/waystation/storage"
+)
+
+// settings are what a run is made with; a script holds them.
+type settings struct {
+	Seed      uint64
+	Nodes     int
+	Groups    int // raft groups, each a partition
+	Repos     int // of each group
+	Producers int
+	Window    int // packets in flight of a producer and repository
+	Entry     int // packets in an entry
+	Cache     int // bytes of the entry cache
+	WindowMs  int // dedup window
+}
+
+func newSettings(seed uint64) settings {
+	r := rand.New(rand.NewPCG(seed, 1))
+	pick := func(v ...int) int { return v[r.IntN(len(v))] }
+	return settings{
+		Seed: seed, Nodes: pick(3, 3, 3, 5), Groups: pick(1, 1, 2, 3), Repos: pick(1, 2, 3), Producers: pick(1, 2, 3, 4),
+		Window: pick(2, 4, 8, 16), Entry: pick(1, 2, 4, 16), Cache: pick(1, 300, 2000, 1<<20), WindowMs: pick(10_000, 60_000, 3_600_000),
+	}
+}
+
+// world is a cluster with its clients.
+type world struct {
+	set       settings
+	nodes     []*node // nodes[0] is nil: ids count from 1
+	links     [][]packet
+	cut       []bool
+	producers []*producer
+	oracle    *oracle
+	now       time.Duration
+	serial    uint64 // of packets
+	steps     int
+	hash      uint64
+	counts    [kinds]int // ops that were done
+}
+
+// violation is a promise that did not hold. It travels as a panic.
+type violation struct{ what string }
+
+func (w *world) violate(format string, args ...any) {
+	panic(violation{fmt.Sprintf(format, args...)})
+}
+
+func (w *world) must(err error) {
+	if err != nil {
+		w.violate("error: %v", err)
+	}
+}
+
+const epoch = 1_700_000_000_000 // of the wall clocks, in milliseconds
+
+func newWorld(s settings) *world {
+	w := &world{set: s, nodes: make([]*node, s.Nodes+1), hash: 14695981039346656037}
+	n := len(w.nodes)
+	w.links, w.cut = make([][]packet, n*n), make([]bool, n*n)
+	w.oracle = newOracle(w)
+	for i := 1; i < n; i++ {
+		w.nodes[i] = newNode(w, i)
+		w.nodes[i].start()
+	}
+	for i := range s.Producers {
+		w.producers = append(w.producers, newProducer(w, i))
+	}
+	return w
+}
+
+// note mixes what happened into the run's hash.
+func (w *world) note(format string, args ...any) {
+	h := fnv.New64a()
+	fmt.Fprintf(h, format, args...)
+	w.hash = w.hash*1099511628211 ^ h.Sum64()
+}
+
+// do runs one op; one that is not possible now does nothing, and answers false.
+func (w *world) do(o op) (done bool, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			if x, ok := v.(violation); ok {
+				err = fmt.Errorf("event %d (%s): %s", w.steps, o, x.what)
+				return
+			}
+			err = fmt.Errorf("event %d (%s): panic: %v\n%s", w.steps, o, v, debug.Stack())
+		}
+	}()
+	w.steps++
+	done = w.step(o)
+	if done {
+		w.counts[o.kind]++
+		w.note("%s", o)
+	}
+	return done, nil
+}
+
+func (w *world) node(i int) *node {
+	if i < 1 || i >= len(w.nodes) {
+		return nil
+	}
+	return w.nodes[i]
+}
+
+// group returns a running replica, or nil.
+func (w *world) group(n, g int) *group {
+	if x := w.node(n); x != nil && x.life != nil {
+		return x.life.group(storage.GroupID(g))
+	}
+	return nil
+}
+
+func (w *world) step(o op) bool {
+	switch o.kind {
+	case opDeliver, opDrop, opDouble, opCut, opMend:
+		return w.netStep(o)
+	case opSend, opRequest, opReply, opBreak, opRestart:
+		return w.clientStep(o)
+	case opPower:
+		return w.power(o.n)
+	}
+	n := w.node(o.a)
+	if n == nil {
+		return false
+	}
+	switch o.kind {
+	case opStart:
+		return n.start()
+	case opClock:
+		n.wall += time.Duration(int64(o.n)-1<<32) * time.Millisecond
+		return true
+	}
+	if n.life == nil {
+		return false
+	}
+	return n.life.step(o)
+}
+
+// power takes it away from all nodes at once.
+func (w *world) power(seed uint64) bool {
+	for i, n := range w.nodes {
+		if n != nil && n.life != nil {
+			n.crash(seed + uint64(i))
+		}
+	}
+	return true
+}
+
+func (w *world) voters() (ids []storage.ReplicaID) {
+	for i := 1; i < len(w.nodes); i++ {
+		ids = append(ids, storage.ReplicaID(i))
+	}
+	return ids
+}
+
+// repos are the names of a group's repositories.
+func (w *world) repos(g int) (names []string) {
+	for i := range w.set.Repos {
+		names = append(names, fmt.Sprintf("g%d/r%d", g, i))
+	}
+	return names
+}
+
+func partitionOf(g storage.GroupID) repository.PartitionID { return repository.PartitionID(g - 1) }
+
+func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 2)) }
+
+// stats tells what a run was like.
+func (w *world) stats() {
+	fmt.Printf("%+v\n", w.set)
+	for k, n := range w.counts {
+		fmt.Printf("%s %d, ", kindNames[k], n)
+	}
+	fmt.Println()
+	for g := 1; g <= w.set.Groups; g++ {
+		t := w.oracle.groups[storage.GroupID(g)]
+		n := uint64(0)
+		for _, r := range t.repos {
+			n += uint64(r.head)
+		}
+		fmt.Printf("group %d: %d entries, %d packets, %d leaders;", g, len(t.applied), n, len(t.leaders))
+		for i := 1; i < len(w.nodes); i++ {
+			s := w.group(i, g).core.Status()
+			fmt.Printf(" log %d to %d", s.First, s.Last)
+		}
+		fmt.Println()
+	}
+}
