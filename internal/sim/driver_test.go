@@ -32,9 +32,18 @@ func newDriver(w *world) *driver {
 		kind kind
 		most float64
 	}{
-
-		{opDrop, 10}, {opDouble, 6}, {opCut, 1.5}, {opSpill, 10}, {opTruncate, 4}, {opFlush, 3},
-		{opCrash, 2}, {opPower, 0.6}, {opClock, 0.5}, {opBreak, 2}, {opRestart, 0.5}, {opTransfer, 0.5},
+		{opDrop, 10},
+		{opDouble, 6},
+		{opCut, 1.5},
+		{opSpill, 10},
+		{opTruncate, 4},
+		{opFlush, 3},
+		{opCrash, 2},
+		{opPower, 0.6},
+		{opClock, 0.5},
+		{opBreak, 2},
+		{opRestart, 0.5},
+		{opTransfer, 0.5},
 	}
 	for _, f := range faults {
 		if r.IntN(3) > 0 {
