@@ -1,0 +1,196 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+// sender writes one connection's frames.
+type sender struct {
+	p      *peer
+	conn   net.Conn
+	enc    encoder
+	vec    net.Buffers
+	flat   []byte // for connections that cannot write a vector
+	items  []item
+	ping   *time.Ticker
+	linger *time.Timer
+	broken chan error // from the reader of pongs
+}
+
+func newSender(p *peer, conn net.Conn) *sender {
+	linger := time.NewTimer(time.Hour)
+	linger.Stop()
+	return &sender{
+		p: p, conn: conn, linger: linger,
+		ping: time.NewTicker(p.t.cfg.Keepalive), broken: make(chan error, 1),
+	}
+}
+
+// run writes until the connection breaks or the peer is given up.
+func (s *sender) run() error {
+	stop := context.AfterFunc(s.p.ctx, func() { s.p.t.hang(s.conn) })
+	defer stop()
+	var reader sync.WaitGroup
+	reader.Go(func() { s.broken <- s.readPongs() })
+	err := s.pump()
+	s.ping.Stop()
+	s.p.t.hang(s.conn)
+	reader.Wait()
+	if errors.Is(err, net.ErrClosed) {
+		err = <-s.broken // the reader closed it, and knows why
+	}
+	return err
+}
+
+func (s *sender) pump() error {
+	if err := s.sendPing(); err != nil {
+		return err
+	}
+	for {
+		if err := s.drain(); err != nil {
+			return err
+		}
+		if err := s.wait(); err != nil {
+			return err
+		}
+	}
+}
+
+// wait returns once there is something to write.
+func (s *sender) wait() error {
+	select {
+	case <-s.p.out.bell:
+		return nil
+	case <-s.p.out.lazy:
+		return s.gather()
+	case <-s.ping.C:
+		return s.sendPing()
+	case err := <-s.broken:
+		return s.brokenBy(err)
+	case <-s.p.ctx.Done():
+		return s.p.ctx.Err()
+	}
+}
+
+// gather gives the heartbeats of other groups time to come, unless something
+// urgent does.
+func (s *sender) gather() error {
+	s.linger.Reset(s.p.t.cfg.HeartbeatLinger)
+	defer s.linger.Stop()
+	select {
+	case <-s.p.out.bell:
+	case <-s.linger.C:
+	case err := <-s.broken:
+		return s.brokenBy(err)
+	case <-s.p.ctx.Done():
+		return s.p.ctx.Err()
+	}
+	return nil
+}
+
+// brokenBy keeps the error for whoever asks again.
+func (s *sender) brokenBy(err error) error {
+	s.broken <- err
+	return err
+}
+
+// drain writes frames until nothing waits. A ping that is due goes between two
+// of them.
+func (s *sender) drain() error {
+	for more := true; more; {
+		s.items, more = s.p.out.take(s.items[:0], s.p.t.cfg.FrameBytes)
+		if len(s.items) == 0 {
+			return nil
+		}
+		err := s.writeItems()
+		clear(s.items)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-s.ping.C:
+			if err := s.sendPing(); err != nil {
+				return err
+			}
+		default:
+		}
+	}
+	return nil
+}
+
+// writeItems writes all items as one frame.
+func (s *sender) writeItems() error {
+	s.enc.begin()
+	for _, it := range s.items {
+		if err := s.enc.add(it.group, it.m, it.size); err != nil {
+			s.p.dropAll(s.items, dropBroken)
+			return err
+		}
+	}
+	pieces, size := s.enc.end(), s.enc.size
+	if err := s.write(pieces, size); err != nil {
+		s.p.dropAll(s.items, dropBroken)
+		return fmt.Errorf("write %d messages: %w", len(s.items), err)
+	}
+	m := s.p.t.metrics
+	m.framesSent.Inc()
+	m.messagesSent.Add(float64(len(s.items)))
+	m.bytesSent.Add(float64(size))
+	return nil
+}
+
+// write writes pieces in one go: as a vector where the system can.
+func (s *sender) write(pieces [][]byte, size int) error {
+	if err := s.conn.SetWriteDeadline(time.Now().Add(s.p.t.cfg.WriteTimeout)); err != nil {
+		return err
+	}
+	if _, ok := s.conn.(*net.TCPConn); ok {
+		s.vec = pieces
+		_, err := s.vec.WriteTo(s.conn)
+		return err
+	}
+	if cap(s.flat) < size {
+		s.flat = make([]byte, 0, size)
+	}
+	s.flat = s.flat[:0]
+	for _, b := range pieces {
+		s.flat = append(s.flat, b...)
+	}
+	_, err := s.conn.Write(s.flat)
+	return err
+}
+
+func (s *sender) sendPing() error {
+	t := s.p.t
+	return s.write([][]byte{appendClock(nil, framePing, t.now(), t.cfg.Wall())}, headerSize+clockBody)
+}
+
+// readPongs takes the peer's answers until the connection breaks, which it
+// makes sure of: the writer may be in the midst of a write.
+func (s *sender) readPongs() error {
+	defer s.p.t.hang(s.conn)
+	t := s.p.t
+	buf := make([]byte, clockBody)
+	for {
+		if err := s.conn.SetReadDeadline(time.Now().Add(t.cfg.Timeout)); err != nil {
+			return err
+		}
+		kind, body, err := readFrame(s.conn, buf, clockBody)
+		if err != nil {
+			return fmt.Errorf("wait for pong: %w", err)
+		}
+		sent, wall, err := parseClock(body)
+		if err != nil || kind != framePong {
+			return fmt.Errorf("%w: kind %d where a pong should be", errFrame, kind)
+		}
+		now := t.now()
+		s.p.heard.Store(int64(now))
+		s.p.clock.add(sent, now, wall)
+		t.metrics.roundTrip.Observe((now - sent).Seconds())
+	}
+}

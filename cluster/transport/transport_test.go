@@ -1,0 +1,73 @@
+package transport
+
+import (
+	"testing"
+	"time"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/waystation/waystation/storage"
+)
+
+func TestMessagesArriveInOrder(t *testing.T) {
+	w := newWorld(t)
+	a, b, c := w.start(1, nil), w.start(2, nil), w.start(3, nil)
+	const groups, each = 5, 200
+	sent := map[storage.GroupID][]*pb.Message{}
+	for i := range uint64(each) {
+		for g := range storage.GroupID(groups) {
+			m := appendMessage(1, 2, i, int(i)*41)
+			sent[g] = append(sent[g], m)
+			a.Send(g, []*pb.Message{m, appendMessage(1, 3, i, 10)})
+		}
+	}
+	all := func(got []received) bool { return len(got) == groups*each }
+	next := map[storage.GroupID]int{}
+	for _, r := range b.await("all messages", all) {
+		if want := sent[r.group][next[r.group]]; !proto.Equal(r.m, want) {
+			t.Fatalf("group %d: %d-th message has index %d, want %d", r.group, next[r.group], r.m.GetIndex(), want.GetIndex())
+		}
+		next[r.group]++
+	}
+	c.await("all messages", all)
+	if d := a.metric("messages_dropped_total"); d != 0 {
+		t.Fatalf("%v messages dropped", d)
+	}
+}
+
+func TestLargeEntries(t *testing.T) {
+	w := newWorld(t)
+	a, b := w.start(1, nil), w.start(2, nil)
+	var sent []*pb.Message
+	for i, size := range []int{0, 1, 511, 1 << 10, vecBytes - 1, vecBytes, 16 << 10, 64 << 10, 512 << 10, 2 << 20} {
+		m := appendMessage(1, 2, uint64(i), size)
+		m.Entries = append(m.Entries, appendMessage(1, 2, uint64(i)+1, size/3).Entries...)
+		sent = append(sent, m)
+		a.Send(4, []*pb.Message{m})
+	}
+	for i, r := range b.await("all messages", func(got []received) bool { return len(got) == len(sent) }) {
+		if !proto.Equal(r.m, sent[i]) {
+			t.Fatalf("message %d differs", i)
+		}
+	}
+}
+
+func TestClocksOfPeers(t *testing.T) {
+	w := newWorld(t)
+	a := w.start(1, nil)
+	w.start(2, func(c *Config) { c.Wall = func() int64 { return time.Now().Add(2 * time.Hour).UnixNano() } })
+	a.connected(2)
+	until(t, "a measurement", func() bool { return a.status(2).Measured })
+	s := a.status(2)
+	if off := (s.Offset - 2*time.Hour).Abs(); off > time.Minute || s.RTT <= 0 {
+		t.Fatalf("offset %s, round trip %s", s.Offset, s.RTT)
+	}
+	wall, ok := a.Clock(nodeID(2))
+	if d := time.Until(time.Unix(0, wall)) - 2*time.Hour; !ok || d.Abs() > time.Minute {
+		t.Fatalf("clock off by %s", d)
+	}
+	if _, ok := a.Clock(nodeID(3)); ok {
+		t.Fatal("clock of a node that was never heard of")
+	}
+}
