@@ -7,53 +7,59 @@ import (
 	"github.com/waystation/waystation/messages/envelope"
 )
 
-// BenchmarkPublish is Apply of entries of 256 packets of 1 KiB over 64
-// repositories, as natural batching makes them under load. One op is one packet.
+// BenchmarkPublish is Apply of entries of packets of 1 KiB, as natural batching
+// makes them under load: a few packets each of many repositories, or long runs of
+// few; with positions, with ids, or with positions of two producers that take turns,
+// so that no run of their numbers goes on. One op is one packet.
 func BenchmarkPublish(b *testing.B) {
-	for _, ids := range []bool{false, true} {
-		b.Run(fmt.Sprintf("ids=%v", ids), func(b *testing.B) {
-			const repos, each = 64, 4
-			state := newMemState()
-			m, err := New(1, state, Options{})
-			if err != nil {
-				b.Fatal(err)
-			}
-			body := make([]byte, 1024)
-			var eff Effects
-			var e EntryBuilder
-			buf := make([]byte, 0, 512<<10)
-			pos := uint64(0)
-			index := uint64(0)
-			b.ReportAllocs()
-			for n := 0; n < b.N; n += repos * each {
-				b.StopTimer()
-				e.Reset(buf)
-				e.BeginPublish()
-				for r := range repos {
-					e.BeginRepo(fmt.Appendf(nil, "acme/repository-%d", r))
-					for i := range each {
-						it := PublishItem{Raw: body, Rank: RankNormal, Producer: []byte("producer-0123456789"), Epoch: 1, Sequence: pos + uint64(i) + 1}
-						if ids {
-							it.Producer, it.ID = nil, fmt.Appendf(nil, "id-%d-%d", pos, i)
-						}
-						e.AddPacket(&it)
-					}
-					e.EndRepo()
-				}
-				e.EndPublish()
-				pos += each
-				index++
-				data := e.Bytes()
-				envelope.Envelope{Version: 1, Term: 1, TimeMs: int64(index)}.Put(data)
-				b.StartTimer()
-				eff.Reset()
-				if err := m.Apply(index, 1, data, &eff); err != nil {
-					b.Fatal(err)
-				}
-			}
-			b.ReportMetric(float64(eff.Bytes())/(repos*each), "stateB/packet")
-		})
+	for _, shape := range []struct{ repos, each int }{{64, 4}, {8, 30}} {
+		for _, kind := range []string{"positions", "ids", "turns"} {
+			b.Run(fmt.Sprintf("repos=%d/each=%d/%s", shape.repos, shape.each, kind), func(b *testing.B) {
+				benchmarkPublish(b, shape.repos, shape.each, kind)
+			})
+		}
 	}
+}
+
+func benchmarkPublish(b *testing.B, repos, each int, kind string) {
+	b.StopTimer()
+	g := newCoreBench(b)
+	g.body = make([]byte, 1024)
+	producers := [][]byte{[]byte("producer-0123456789"), []byte("producer-9876543210")}
+	pos := uint64(0)
+	b.ReportAllocs()
+	b.ResetTimer()
+	written := 0
+	for n := 0; n < b.N; n += repos * each {
+		g.apply(true, func(e *EntryBuilder) {
+			e.BeginPublish()
+			for r := range repos {
+				e.BeginRepo(g.name(r))
+				for i := range each {
+					at := pos + uint64(i)
+					it := PublishItem{Raw: g.body, Rank: RankNormal, Producer: producers[0], Epoch: 1, Sequence: at + 1}
+					switch kind {
+					case "ids":
+						it.Producer, it.ID = nil, fmt.Appendf(nil, "id-%d", at)
+					case "turns":
+						it.Producer, it.Sequence = producers[at%2], at/2+1
+					}
+					e.AddPacket(&it)
+				}
+				e.EndRepo()
+			}
+			e.EndPublish()
+		})
+		pos += uint64(each)
+		written += g.eff.Bytes()
+		for i := range g.eff.Results.Publish {
+			if x := &g.eff.Results.Publish[i]; x.Code != OK {
+				b.Fatalf("publish: %+v", x)
+			}
+		}
+	}
+	b.ReportMetric(float64(written)/float64(pos)/float64(repos), "stateB/op")
+	b.ReportMetric(float64(g.state.gets+g.state.scans)/float64(pos)/float64(repos), "reads/op")
 }
 
 // BenchmarkGrantSettle is the way out: entries that settle the leases of 64 lanes
@@ -69,7 +75,7 @@ func BenchmarkGrantSettle(b *testing.B) {
 	}
 }
 
-type grantBench struct {
+type coreBench struct {
 	b      *testing.B
 	state  *memState
 	m      *Machine
@@ -83,7 +89,19 @@ type grantBench struct {
 	body   []byte
 }
 
-func (g *grantBench) apply(timed bool, build func(e *EntryBuilder)) *Results {
+func newCoreBench(b *testing.B) *coreBench {
+	g := &coreBench{b: b, state: newMemState(), pos: map[int]uint64{}, tokens: map[int]Token{}, last: map[int]Seq{}, body: make([]byte, 64)}
+	g.state.kind = true
+	var err error
+	if g.m, err = New(1, g.state, Options{}); err != nil {
+		b.Fatal(err)
+	}
+	g.apply(false, settings(func(c *Config) { c.BacklogPackets = 1 << 40; c.BacklogBytes = 1 << 50 }, nil))
+	g.apply(false, func(e *EntryBuilder) { e.AddBackfill(1, 10) })
+	return g
+}
+
+func (g *coreBench) apply(timed bool, build func(e *EntryBuilder)) *Results {
 	g.e.Reset(g.buf)
 	build(&g.e)
 	data := g.e.Bytes()
@@ -102,9 +120,9 @@ func (g *grantBench) apply(timed bool, build func(e *EntryBuilder)) *Results {
 	return &g.eff.Results
 }
 
-func (g *grantBench) name(r int) []byte { return fmt.Appendf(nil, "acme/repository-%d", r) }
+func (g *coreBench) name(r int) []byte { return fmt.Appendf(nil, "acme/repository-%d", r) }
 
-func (g *grantBench) publish(e *EntryBuilder, r, n int) {
+func (g *coreBench) publish(e *EntryBuilder, r, n int) {
 	e.BeginRepo(g.name(r))
 	for range n {
 		g.pos[r]++
@@ -116,14 +134,7 @@ func (g *grantBench) publish(e *EntryBuilder, r, n int) {
 func benchmarkGrantSettle(b *testing.B, batch int, behind bool) {
 	const repos, lanes = 1000, 64
 	b.StopTimer()
-	g := &grantBench{b: b, state: newMemState(), pos: map[int]uint64{}, tokens: map[int]Token{}, last: map[int]Seq{}, body: make([]byte, 64)}
-	g.state.kind = true
-	var err error
-	if g.m, err = New(1, g.state, Options{}); err != nil {
-		b.Fatal(err)
-	}
-	g.apply(false, settings(func(c *Config) { c.BacklogPackets = 1 << 40; c.BacklogBytes = 1 << 50 }, nil))
-	g.apply(false, func(e *EntryBuilder) { e.AddBackfill(1, 10) })
+	g := newCoreBench(b)
 	feed := func(from, lanes, n int) {
 		g.apply(false, func(e *EntryBuilder) {
 			e.BeginPublish()

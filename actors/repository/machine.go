@@ -52,6 +52,7 @@ type Machine struct {
 
 	// Memory that is used again:
 	runs         [Ranks]run
+	positions    []moved
 	picked       []GrantedItem
 	spare        window // of the walk that is under way
 	sweeping     window // of the sweep around it

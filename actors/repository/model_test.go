@@ -426,7 +426,7 @@ func TestMachineAgainstModel(t *testing.T) {
 	case testing.Short():
 		seeds = 8
 	default:
-		seeds = 120
+		seeds = 100
 	}
 	for i := range seeds {
 		seed := *modelFirst + uint64(i)

@@ -40,12 +40,26 @@ func (m *Machine) accept(r *repo, p *published, prod **producer, seq Seq) {
 		x.epoch, x.last, x.runs = p.epoch, 0, x.runs[:0]
 	}
 	x.advance(seq)
-	x.seenMs, x.dirty = m.logTimeMs, true
+	x.seenMs = m.logTimeMs
+	if !x.dirty {
+		x.dirty = true
+		m.positions = append(m.positions, moved{p.producer, x})
+	}
 }
 
-// keepPosition stores the producer's record if it changed.
-func (m *Machine) keepPosition(r *repo, name []byte, p *producer) {
-	if p != nil && p.dirty {
-		m.storeProducer(r, string(name), p)
+// moved is a producer whose position a publication advanced. Its record is written
+// once, however often producers take turns: it may be of kilobytes.
+type moved struct {
+	name []byte
+	p    *producer
+}
+
+// storePositions writes the records of the producers that a publication advanced.
+func (m *Machine) storePositions(r *repo) {
+	for i := range m.positions {
+		x := &m.positions[i]
+		m.storeProducer(r, string(x.name), x.p)
 	}
+	clear(m.positions)
+	m.positions = m.positions[:0]
 }

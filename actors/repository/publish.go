@@ -76,7 +76,6 @@ type publication struct {
 	r        *repo
 	off      int
 	prod     *producer // of the packets in hand
-	prodName []byte
 	accepted bool
 }
 
@@ -92,12 +91,10 @@ func (b *publication) run(d *decoder, n int) error {
 			return fmt.Errorf("decode packet: %w", d.err)
 		}
 		if p.flags&itemPosition != 0 && p.flags&itemSameProducer == 0 {
-			m.keepPosition(b.r, b.prodName, b.prod)
 			var err error
 			if b.prod, err = m.loadProducer(b.r, p.producer); err != nil {
 				return err
 			}
-			b.prodName = p.producer
 		}
 		res, err := b.one(&p)
 		if err != nil {
@@ -108,7 +105,7 @@ func (b *publication) run(d *decoder, n int) error {
 		}
 		m.eff.Results.Publish = append(m.eff.Results.Publish, res)
 	}
-	m.keepPosition(b.r, b.prodName, b.prod)
+	m.storePositions(b.r)
 	if !b.accepted {
 		return nil
 	}

@@ -78,7 +78,7 @@ var bugs = []bug{
 	{
 		name: "positions are not stored", promise: "P3",
 		file: "actors/repository/position.go",
-		old:  "m.storeProducer(r, string(name), p)", new: "_ = name",
+		old:  "m.storeProducer(r, string(x.name), x.p)", new: "_ = x",
 		pkg: "actors/repository", test: "TestMachineAgainstModel",
 	},
 	{
