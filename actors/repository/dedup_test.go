@@ -114,8 +114,13 @@ func TestDuplicatesWithinAnEntry(t *testing.T) {
 	again.ID, again.ContentCRC = []byte("x"), 99
 	res := c.do(publishOf("a", first, again, positioned("p", 1, 2), positioned("p", 1, 3), positioned("p", 1, 4), positioned("p", 1, 5), positioned("p", 1, 3))).Publish
 	want := []PublishResult{
-		{Seq: 1}, {Seq: 1, Code: Duplicate, ContentDiffers: true}, {Seq: 2}, {Seq: 3},
-		{Code: BacklogFull}, {Code: Gap, Expected: 4}, {Seq: 3, Code: Duplicate},
+		{Seq: 1},
+		{Seq: 1, Code: Duplicate, ContentDiffers: true},
+		{Seq: 2},
+		{Seq: 3},
+		{Code: BacklogFull},
+		{Code: Gap, Expected: 4},
+		{Seq: 3, Code: Duplicate},
 	}
 	for i := range want {
 		if res[i] != want[i] {
@@ -126,6 +131,33 @@ func TestDuplicatesWithinAnEntry(t *testing.T) {
 		t.Errorf("a resend into a full backlog: %+v", res)
 	}
 	c.compare()
+}
+
+// Producers that take turns within an entry have their records written once each.
+func TestProducersTakeTurns(t *testing.T) {
+	c := newCluster(t)
+	c.do(settings(nil))
+	var items []*PublishItem
+	for i := range uint64(20) {
+		items = append(items, positioned(fmt.Sprint("p", i%2), 1, i/2+1))
+	}
+	c.do(publishOf("a", items...))
+	writes := 0
+	c.replicas[0].eff.Each(func(_ OpKind, k, _ []byte) {
+		if k[2] == tableProducer {
+			writes++
+		}
+	})
+	if writes != 2 {
+		t.Errorf("%d writes of two producers' records", writes)
+	}
+	c.replicas[0].restart()
+	for i := range uint64(20) {
+		seq, code, err := c.first().Receipt([]byte("a"), fmt.Appendf(nil, "p%d", i%2), 1, i/2+1)
+		if err != nil || code != Duplicate || seq != Seq(i+1) {
+			t.Errorf("packet %d: number %d, code %d, %v", i, seq, code, err)
+		}
+	}
 }
 
 // A producer that is dropped and comes back in the same entry is a new one, and
