@@ -46,9 +46,9 @@ func TestPanicIsARefusal(t *testing.T) {
 	if got[0].refusal != nil && got[0].refusal.RetryAfter <= 0 {
 		t.Error("the refusal names no delay")
 	}
-	if !h.log.contains("poisoned") || !h.log.contains("goroutine ") {
-		t.Error("the panic was not logged with its stack")
-	}
+	await(t, "the panic in the log, with its stack", func() bool { // the answer comes first
+		return h.log.contains("poisoned") && h.log.contains("goroutine ")
+	})
 	bad.Store(false)
 	await(t, "a receipt after the restart", func() bool { return h.publish(plain("bad", "3"))[0].refusal == nil })
 }

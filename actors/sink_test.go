@@ -12,7 +12,7 @@ import (
 
 // patience is how long a test waits for what must happen. It is long, because it
 // is only used up by a test that fails.
-const patience = 20 * time.Second
+const patience = 30 * time.Second
 
 // await waits until cond holds. It polls, because what it waits for has no one
 // place that could tell.

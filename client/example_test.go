@@ -139,7 +139,7 @@ func ExampleClient_Work() {
 		}
 		d.SetResult([]byte("1 file"))
 		return nil
-	}, client.WithConcurrency(4), client.WithExitWhenEmpty(10*time.Millisecond))
+	}, client.WithConcurrency(4), client.WithMaxPackets(2))
 	if err != nil {
 		log.Fatal(err)
 	}
