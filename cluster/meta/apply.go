@@ -1,28 +1,22 @@
 package meta
 
 import (
-	"errors"
 	"fmt"
 	"slices"
-)
 
-var (
-	// ErrNotMade refuses a command before the cluster is made.
-	ErrNotMade = errors.New("the cluster is not made yet")
-	// ErrMade refuses to make a cluster a second time, as another one.
-	ErrMade = errors.New("the cluster is made already")
-	// ErrCopy refuses a node whose boot counter was used before: its data
-	// folder is a copy, or was put back from an old backup.
-	ErrCopy = errors.New("data folder is a copy or was rolled back")
-	// ErrTooMany refuses what would exceed a limit.
-	ErrTooMany = errors.New("too many")
+	"github.com/waystation/waystation/storage"
 )
 
 // Result is what a command came to. Err is a refusal, which is a result like
 // any other: all replicas refuse alike.
 type Result struct {
-	Err   error
+	Err error
+	// Epoch is OpenProducer's.
 	Epoch uint64
+	// Replica is the replica of meta that JoinNode gave, or the successor that
+	// ReplaceReplica made.
+	Replica storage.ReplicaID
+	// Group is EnsureGroup's.
 	Group Group
 }
 
@@ -33,23 +27,43 @@ type Outcome struct {
 	Result  Result
 }
 
+// At is where and when a command is applied.
+type At struct {
+	// TimeMs is log time, milliseconds since the Unix epoch.
+	TimeMs int64
+}
+
 // Apply computes what c does to v. epoch gives the epoch that a producer's
 // name has, 0 if it has none. Apply is pure; an error comes from epoch alone.
-func Apply(v *View, c Command, epoch func(name string) (uint64, error)) (Outcome, error) {
+func Apply(v *View, c Command, at At, epoch func(name string) (uint64, error)) (Outcome, error) {
 	if err := c.validate(); err != nil {
 		return refused(v, err), nil
 	}
 	if init, ok := c.(*Init); ok {
-		return applyInit(v, init), nil
+		return applyInit(v, init, at), nil
 	}
 	if !v.Made() {
 		return refused(v, ErrNotMade), nil
 	}
 	switch c := c.(type) {
+	case *JoinNode:
+		return applyJoin(v, c, at), nil
 	case *StartNode:
-		return applyStart(v, c), nil
+		return applyStart(v, c, at), nil
+	case *SetNodeState:
+		return applyNodeState(v, c, at), nil
+	case *SetMap:
+		return applyMap(v, c, at), nil
+	case *ReportGroup:
+		return applyReport(v, c, at), nil
+	case *ReplicaGone:
+		return applyGone(v, c, at), nil
+	case *ReplaceReplica:
+		return applyReplace(v, c, at), nil
+	case *RaiseFeature:
+		return applyFeature(v, c, at), nil
 	case *EnsureGroup:
-		return applyGroup(v, c), nil
+		return applyGroup(v, c, at), nil
 	case *OpenProducer:
 		last, err := epoch(c.Name)
 		if err != nil {
@@ -63,43 +77,33 @@ func Apply(v *View, c Command, epoch func(name string) (uint64, error)) (Outcome
 
 func refused(v *View, err error) Outcome { return Outcome{View: v, Result: Result{Err: err}} }
 
-func applyInit(v *View, c *Init) Outcome {
+// unchanged is the outcome of what was done before.
+func unchanged(v *View, r Result) Outcome { return Outcome{View: v, Result: r} }
+
+func applyInit(v *View, c *Init, at At) Outcome {
 	if v.Made() {
 		if v.Cluster.ID != c.Cluster {
 			return refused(v, fmt.Errorf("%w: as %s", ErrMade, v.Cluster.ID))
 		}
-		return Outcome{View: v}
+		return unchanged(v, Result{})
 	}
-	next := &View{
-		Cluster: Cluster{
-			ID: c.Cluster, Name: c.Name, Partitions: c.Partitions, HashSeed: c.HashSeed,
-			FeatureLevel: c.FeatureLevel, NextReplica: FirstReplica, NextGroup: 1,
-		},
-		Nodes: []Node{c.Node},
+	ch := begin(v, at)
+	ch.next.Cluster = Cluster{
+		ID: c.Cluster, Name: c.Name, Partitions: c.Partitions, HashSeed: c.HashSeed,
+		FeatureLevel: c.FeatureLevel, NextReplica: FirstReplica, NextGroup: 1, Generation: 1,
 	}
-	var records []Record
 	for g := MetaGroup; g <= PartitionGroup(c.Partitions-1); g++ {
-		r := Replica{ID: next.Cluster.NextReplica, Group: g, Node: c.Node.ID}
-		next.Cluster.NextReplica++
-		next.Replicas = append(next.Replicas, r)
-		records = append(records, replicaRecord(r))
+		id := ch.newReplica(Replica{Group: g, Node: c.Node.ID, Role: Voter, Leader: true})
+		ch.putPlacement(Placement{
+			Group: g, Version: 1, Reported: 1, Settled: true, Voters: []storage.ReplicaID{id},
+		})
 	}
-	records = append(records, clusterRecord(next.Cluster), nodeRecord(c.Node))
-	return Outcome{View: next, Records: records}
-}
-
-// applyStart records a start. The same start may be reported twice; another
-// one under a counter that is not higher comes from a folder that branched off.
-func applyStart(v *View, c *StartNode) Outcome {
-	old, known := v.Node(c.Node.ID)
-	switch {
-	case known && old.Boot == c.Node.Boot && old.Life == c.Node.Life:
-		return Outcome{View: v}
-	case known && c.Node.Boot <= old.Boot:
-		return refused(v, fmt.Errorf("%w: node %s starts for the %d. time, but %d starts are recorded",
-			ErrCopy, c.Node.ID, c.Node.Boot, old.Boot))
-	}
-	return Outcome{View: v.withNode(c.Node), Records: []Record{nodeRecord(c.Node)}}
+	n := c.Node
+	n.State, n.JoinedMs, n.ChangedMs = NodeActive, at.TimeMs, at.TimeMs
+	ch.putNode(n)
+	ch.putCluster()
+	ch.note("cluster %s made by node %s, %d partitions", c.Name, n.Name, c.Partitions)
+	return ch.done(Result{})
 }
 
 func applyProducer(v *View, name string, epoch uint64) Outcome {
@@ -116,18 +120,36 @@ func applyProducer(v *View, name string, epoch uint64) Outcome {
 	return out
 }
 
-func applyGroup(v *View, c *EnsureGroup) Outcome {
+func applyGroup(v *View, c *EnsureGroup, at At) Outcome {
 	if g, ok := v.Group(c.Name); ok {
-		return Outcome{View: v, Result: Result{Group: g}}
+		return unchanged(v, Result{Group: g})
 	}
 	if len(v.Groups) >= MaxGroups {
 		return refused(v, fmt.Errorf("%w groups: %d", ErrTooMany, MaxGroups))
 	}
 	g := Group{ID: v.Cluster.NextGroup, Name: c.Name, Version: 1, Settings: slices.Clone(c.Settings)}
-	next := *v
-	next.Cluster.NextGroup++
-	next.Groups = append(slices.Clone(v.Groups), g)
-	return Outcome{
-		View: &next, Records: []Record{groupRecord(g), clusterRecord(next.Cluster)}, Result: Result{Group: g},
+	ch := begin(v, at)
+	ch.next.Cluster.NextGroup++
+	ch.next.Groups = append(slices.Clone(v.Groups), g)
+	ch.record(groupRecord(g))
+	ch.putCluster()
+	ch.note("consumer group %s made", c.Name)
+	return ch.done(Result{Group: g})
+}
+
+func applyFeature(v *View, c *RaiseFeature, at At) Outcome {
+	if c.Level <= v.Cluster.FeatureLevel {
+		return unchanged(v, Result{})
 	}
+	for _, n := range v.Nodes {
+		if n.State != NodeRemoved && !n.Features.Has(c.Level) {
+			return refused(v, fmt.Errorf("%w: level %d: node %s runs at %d to %d",
+				ErrFeature, c.Level, n.Name, n.Features.Min, n.Features.Max))
+		}
+	}
+	ch := begin(v, at)
+	ch.next.Cluster.FeatureLevel = c.Level
+	ch.putCluster()
+	ch.note("feature level raised to %d", c.Level)
+	return ch.done(Result{})
 }

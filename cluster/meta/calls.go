@@ -1,11 +1,13 @@
 package meta
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 
 	"github.com/waystation/waystation/cluster"
+	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/messages/envelope"
 	"github.com/waystation/waystation/storage"
 )
@@ -15,21 +17,33 @@ type Proposer interface {
 	Propose(g storage.GroupID, term uint64, data []byte, done func(result any, err error))
 }
 
-// Calls changes meta's state. Each call waits until this node leads the meta
-// group, then for the command's result, and ends early with ctx's error. All
-// may be called at the same time.
+// Forwarder carries a command to the node that leads meta, whose
+// Calls.HandleForwarded answers it. It makes one try: any error says that the
+// outcome is not known, and the command is carried again, to whoever leads by
+// then. body is not kept.
+type Forwarder interface {
+	Forward(ctx context.Context, kind uint8, body []byte) (result []byte, err error)
+}
+
+// Calls changes meta's state. Each call is carried out by the node that leads
+// the meta group, this one or, through the Forwarder, another. It waits for the
+// command's result and ends early with ctx's error. All may be called at the
+// same time.
 //
-// Every command may be proposed again when an outcome is unknown: to make the
-// same cluster, to report the same start and to ensure the same group change
-// nothing the second time, and an epoch that was given to nobody is only
-// skipped.
+// Every command may be proposed again when an outcome is unknown, and is; why
+// that is safe stands with each command. A result that came from another node
+// may be ahead of this node's view.
 type Calls struct {
 	store    *Store
 	proposer Proposer
+	forward  Forwarder
 }
 
-// NewCalls returns calls on store's group through p.
-func NewCalls(store *Store, p Proposer) *Calls { return &Calls{store: store, proposer: p} }
+// NewCalls returns calls on store's group through p. Without a forwarder they
+// wait until this node leads.
+func NewCalls(store *Store, p Proposer, f Forwarder) *Calls {
+	return &Calls{store: store, proposer: p, forward: f}
+}
 
 // Init makes the cluster, or finds it made. ErrMade says that it is another one.
 func (c *Calls) Init(ctx context.Context, i Init) (*View, error) {
@@ -39,7 +53,73 @@ func (c *Calls) Init(ctx context.Context, i Init) (*View, error) {
 	return c.store.View(), nil
 }
 
-// StartNode records a start. ErrCopy says that the data folder may not be used.
+// JoinNode takes a node in and returns its replica of meta. It is called by a
+// member for the node that asks. ErrNameTaken, ErrRemoved, ErrCopy, ErrFeature
+// and ErrTooMany say why it may not join.
+func (c *Calls) JoinNode(ctx context.Context, n Node) (storage.ReplicaID, error) {
+	r, err := c.call(ctx, &JoinNode{Node: n})
+	if err != nil {
+		return 0, fmt.Errorf("join node %s: %w", n.Name, err)
+	}
+	return r.Replica, nil
+}
+
+// SetNodeState activates, drains, undrains or removes a node.
+func (c *Calls) SetNodeState(ctx context.Context, n identity.NodeID, s NodeState) error {
+	if _, err := c.call(ctx, &SetNodeState{Node: n, State: s}); err != nil {
+		return fmt.Errorf("set node %s %s: %w", n, s, err)
+	}
+	return nil
+}
+
+// SetMap changes the map if it is still of m's generation, and else is refused
+// with ErrStale. After an unknown outcome that is what a change that was made
+// is answered with: look at the map.
+func (c *Calls) SetMap(ctx context.Context, m SetMap) error {
+	if _, err := c.call(ctx, &m); err != nil {
+		return fmt.Errorf("set map: %w", err)
+	}
+	return nil
+}
+
+// ReportGroup reports a group's members. ErrStale says that the reporter's view
+// of the map, or its leadership, is over.
+func (c *Calls) ReportGroup(ctx context.Context, r ReportGroup) error {
+	if _, err := c.call(ctx, &r); err != nil {
+		return fmt.Errorf("report group %d: %w", r.Group, err)
+	}
+	return nil
+}
+
+// ReplicaGone reports that this node has deleted a replica.
+func (c *Calls) ReplicaGone(ctx context.Context, g storage.GroupID, r storage.ReplicaID) error {
+	if _, err := c.call(ctx, &ReplicaGone{Group: g, Replica: r}); err != nil {
+		return fmt.Errorf("report replica %d of group %d gone: %w", r, g, err)
+	}
+	return nil
+}
+
+// ReplaceReplica reports a quarantined replica and returns the one that takes
+// its place, 0 if none needs to. ErrLastCopies says that it must be kept.
+func (c *Calls) ReplaceReplica(ctx context.Context, g storage.GroupID, r storage.ReplicaID, why string) (storage.ReplicaID, error) {
+	res, err := c.call(ctx, &ReplaceReplica{Group: g, Replica: r, Why: cut(why, maxWhy)})
+	if err != nil {
+		return 0, fmt.Errorf("replace replica %d of group %d: %w", r, g, err)
+	}
+	return res.Replica, nil
+}
+
+// RaiseFeature raises the feature level. ErrFeature names a node that does not
+// run at it.
+func (c *Calls) RaiseFeature(ctx context.Context, level uint32) error {
+	if _, err := c.call(ctx, &RaiseFeature{Level: level}); err != nil {
+		return fmt.Errorf("raise feature level: %w", err)
+	}
+	return nil
+}
+
+// StartNode records a start. ErrCopy says that the data folder may not be used,
+// ErrRemoved that the node is a member no longer.
 func (c *Calls) StartNode(ctx context.Context, n Node) error {
 	if _, err := c.call(ctx, &StartNode{Node: n}); err != nil {
 		return fmt.Errorf("record start of node %s: %w", n.ID, err)
@@ -74,11 +154,13 @@ func (c *Calls) call(ctx context.Context, cmd Command) (Result, error) {
 	if err := cmd.validate(); err != nil {
 		return Result{}, err
 	}
+	pause := firstPause
 	for {
 		term, changed := c.store.Leading()
 		if term == 0 {
-			if err := await(ctx, changed); err != nil {
-				return Result{}, err
+			r, done, err := c.elsewhere(ctx, cmd, changed, &pause)
+			if done || err != nil {
+				return r, cmp.Or(err, r.Err)
 			}
 			continue
 		}

@@ -52,6 +52,24 @@ func (d *decoder) u8() byte {
 	return 0
 }
 
+// oneOf reads a byte that lies within from and to.
+func (d *decoder) oneOf(from, to byte) byte {
+	v := d.u8()
+	if v < from || v > to {
+		d.bad = true
+	}
+	return v
+}
+
+func (d *decoder) bool() bool { return d.oneOf(0, 1) == 1 }
+
+func boolByte(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func (d *decoder) u16() uint16 {
 	if v := d.take(2); v != nil {
 		return binary.BigEndian.Uint16(v)

@@ -4,16 +4,21 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-
-	"github.com/waystation/waystation/cluster/identity"
 )
 
 // The kinds of commands. They are stored: never reuse one.
 const (
-	kindInit         = 1
-	kindStartNode    = 2
-	kindOpenProducer = 3
-	kindEnsureGroup  = 4
+	kindInit           = 1
+	kindStartNode      = 2
+	kindOpenProducer   = 3
+	kindEnsureGroup    = 4
+	kindJoinNode       = 5
+	kindSetNodeState   = 6
+	kindSetMap         = 7
+	kindReportGroup    = 8
+	kindReplicaGone    = 9
+	kindReplaceReplica = 10
+	kindRaiseFeature   = 11
 )
 
 // ErrCommand says that an entry holds a command that this version does not
@@ -30,7 +35,8 @@ type Command interface {
 	validate() error
 }
 
-// Init makes the cluster, with its first node. Only the first one counts.
+// Init makes the cluster, with its first node. Only the first one counts: to
+// make the same cluster again changes nothing.
 type Init struct {
 	Cluster      ClusterID
 	Name         string
@@ -40,17 +46,20 @@ type Init struct {
 	Node         Node
 }
 
-// StartNode records that a node started.
-type StartNode struct{ Node Node }
-
-// OpenProducer gives a producer name its next epoch.
+// OpenProducer gives a producer name its next epoch. Proposed again it gives a
+// higher one: an epoch that nobody was given is skipped, which harms nobody.
 type OpenProducer struct{ Name string }
 
-// EnsureGroup makes a consumer group, unless it exists.
+// EnsureGroup makes a consumer group, unless it exists: the second time it is
+// only found.
 type EnsureGroup struct {
 	Name     string
 	Settings []byte
 }
+
+// RaiseFeature raises the feature level, once all nodes' programs run at it. A
+// level that is reached is not reached twice.
+type RaiseFeature struct{ Level uint32 }
 
 // MaxPartitions leaves the numbers above for keys that are not partitions'.
 const MaxPartitions = 4096
@@ -69,9 +78,9 @@ const (
 )
 
 func (c *Init) kind() uint8         { return kindInit }
-func (c *StartNode) kind() uint8    { return kindStartNode }
 func (c *OpenProducer) kind() uint8 { return kindOpenProducer }
 func (c *EnsureGroup) kind() uint8  { return kindEnsureGroup }
+func (c *RaiseFeature) kind() uint8 { return kindRaiseFeature }
 
 func (c *Init) append(b []byte) []byte {
 	b = append(append(b, version1), c.Cluster[:]...)
@@ -82,45 +91,45 @@ func (c *Init) append(b []byte) []byte {
 	return appendNode(append(b, c.Node.ID[:]...), c.Node)
 }
 
-func (c *StartNode) append(b []byte) []byte {
-	return appendNode(append(append(b, version1), c.Node.ID[:]...), c.Node)
-}
-
 func (c *OpenProducer) append(b []byte) []byte { return appendName(append(b, version1), c.Name) }
 
 func (c *EnsureGroup) append(b []byte) []byte {
 	return appendBytes(appendName(append(b, version1), c.Name), c.Settings)
 }
 
-// appendNode lays out what a node's record and the commands share.
-func appendNode(b []byte, n Node) []byte {
-	b = appendName(b, n.Name)
-	b = binary.BigEndian.AppendUint64(b, n.Boot)
-	return binary.BigEndian.AppendUint64(b, n.Life)
+func (c *RaiseFeature) append(b []byte) []byte {
+	return binary.BigEndian.AppendUint32(append(b, version1), c.Level)
 }
 
-func (d *decoder) node(id identity.NodeID) Node {
-	return Node{ID: id, Name: d.name(), Boot: d.u64(), Life: d.u64()}
+// readers decode the body of each kind of command.
+func readers() map[uint8]func(d *decoder) Command {
+	return map[uint8]func(d *decoder) Command{
+		kindInit: func(d *decoder) Command {
+			c := &Init{Cluster: d.id(), Name: d.name(), Partitions: d.u16(), HashSeed: d.u64(), FeatureLevel: d.u32()}
+			c.Node = d.node(d.id())
+			return c
+		},
+		kindStartNode:      func(d *decoder) Command { return &StartNode{Node: d.node(d.id())} },
+		kindOpenProducer:   func(d *decoder) Command { return &OpenProducer{Name: d.name()} },
+		kindEnsureGroup:    func(d *decoder) Command { return &EnsureGroup{Name: d.name(), Settings: d.bytes()} },
+		kindJoinNode:       func(d *decoder) Command { return &JoinNode{Node: d.node(d.id())} },
+		kindSetNodeState:   readSetNodeState,
+		kindSetMap:         readSetMap,
+		kindReportGroup:    readReportGroup,
+		kindReplicaGone:    readReplicaGone,
+		kindReplaceReplica: readReplaceReplica,
+		kindRaiseFeature:   func(d *decoder) Command { return &RaiseFeature{Level: d.u32()} },
+	}
 }
 
 // decodeCommand reads the body of an entry of the given kind.
 func decodeCommand(kind uint8, body []byte) (Command, error) {
-	d := decode(body)
-	var c Command
-	switch kind {
-	case kindInit:
-		x := &Init{Cluster: d.id(), Name: d.name(), Partitions: d.u16(), HashSeed: d.u64(), FeatureLevel: d.u32()}
-		x.Node = d.node(d.id())
-		c = x
-	case kindStartNode:
-		c = &StartNode{Node: d.node(d.id())}
-	case kindOpenProducer:
-		c = &OpenProducer{Name: d.name()}
-	case kindEnsureGroup:
-		c = &EnsureGroup{Name: d.name(), Settings: d.bytes()}
-	default:
+	read, ok := readers()[kind]
+	if !ok {
 		return nil, fmt.Errorf("%w: kind %d", ErrCommand, kind)
 	}
+	d := decode(body)
+	c := read(d)
 	if err := d.end(); err != nil {
 		return nil, fmt.Errorf("%w: kind %d: %w", ErrCommand, kind, err)
 	}
@@ -130,32 +139,21 @@ func decodeCommand(kind uint8, body []byte) (Command, error) {
 func (c *Init) validate() error {
 	switch {
 	case c.Cluster.IsZero():
-		return errors.New("cluster id: must not be zero")
+		return fmt.Errorf("%w: cluster id: must not be zero", ErrInvalid)
 	case len(c.Name) < 1 || len(c.Name) > maxName:
-		return fmt.Errorf("cluster name: must be 1 to %d bytes", maxName)
+		return fmt.Errorf("%w: cluster name: must be 1 to %d bytes", ErrInvalid, maxName)
 	case c.Partitions < 1 || c.Partitions > MaxPartitions:
-		return fmt.Errorf("partitions: must be 1 to %d", MaxPartitions)
+		return fmt.Errorf("%w: partitions: must be 1 to %d", ErrInvalid, MaxPartitions)
+	case !c.Node.Features.Has(c.FeatureLevel):
+		return fmt.Errorf("%w: level %d: the first node runs at %d to %d",
+			ErrFeature, c.FeatureLevel, c.Node.Features.Min, c.Node.Features.Max)
 	}
 	return c.Node.validate()
 }
 
-func (c *StartNode) validate() error { return c.Node.validate() }
-
-func (n *Node) validate() error {
-	switch {
-	case n.ID.IsZero():
-		return errors.New("node id: must not be zero")
-	case len(n.Name) > maxName:
-		return fmt.Errorf("node name: must be at most %d bytes", maxName)
-	case n.Boot == 0:
-		return errors.New("boot counter: must not be zero")
-	}
-	return nil
-}
-
 func (c *OpenProducer) validate() error {
 	if len(c.Name) < 1 || len(c.Name) > maxProducerName {
-		return fmt.Errorf("producer: must be 1 to %d bytes", maxProducerName)
+		return fmt.Errorf("%w: producer: must be 1 to %d bytes", ErrInvalid, maxProducerName)
 	}
 	return nil
 }
@@ -163,9 +161,11 @@ func (c *OpenProducer) validate() error {
 func (c *EnsureGroup) validate() error {
 	switch {
 	case len(c.Name) < 1 || len(c.Name) > maxGroupName:
-		return fmt.Errorf("group: must be 1 to %d bytes", maxGroupName)
+		return fmt.Errorf("%w: group: must be 1 to %d bytes", ErrInvalid, maxGroupName)
 	case len(c.Settings) > maxSettings:
-		return fmt.Errorf("group settings: must be at most %d bytes", maxSettings)
+		return fmt.Errorf("%w: group settings: must be at most %d bytes", ErrInvalid, maxSettings)
 	}
 	return nil
 }
+
+func (c *RaiseFeature) validate() error { return nil }

@@ -2,6 +2,7 @@ package meta
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/waystation/waystation/storage"
 )
@@ -38,10 +39,14 @@ func readView(r storage.Reader) (*View, error) {
 	if errors.Is(err, storage.ErrNotFound) {
 		return v, nil
 	}
-	return v, errors.Join(err,
+	err = errors.Join(err,
 		scan(r, tableNode, "node", &v.Nodes, parseNode),
 		scan(r, tableReplica, "replica", &v.Replicas, parseReplica),
+		scan(r, tablePlacement, "placement", &v.Placements, parsePlacement),
+		scan(r, tableOperation, "operation", &v.Operations, parseOperation),
 		scan(r, tableGroup, "group", &v.Groups, parseGroup))
+	slices.SortFunc(v.Replicas, compareReplicas)
+	return v, err
 }
 
 // scan reads a table in the order of its keys, which is the order of the ids.

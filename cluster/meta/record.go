@@ -3,7 +3,6 @@ package meta
 import (
 	"encoding/binary"
 
-	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -15,6 +14,9 @@ const (
 	tableReplica  = 4
 	tableProducer = 5
 	tableGroup    = 6
+
+	tablePlacement = 7
+	tableOperation = 8
 )
 
 // key begins a key of a table. ff ff is no partition's number.
@@ -23,7 +25,8 @@ func key(table byte) []byte { return []byte{0xff, 0xff, table} }
 // tableEnd is the first key behind a table.
 func tableEnd(table byte) []byte { return key(table + 1) }
 
-// Record is a key and its value in the state.
+// Record is a key and its value in the state; without a value, the key is
+// deleted.
 type Record struct{ Key, Value []byte }
 
 func appliedRecord(index uint64) Record {
@@ -44,7 +47,8 @@ func clusterRecord(c Cluster) Record {
 	b = binary.BigEndian.AppendUint32(b, c.FeatureLevel)
 	b = binary.BigEndian.AppendUint64(b, uint64(c.NextReplica))
 	b = binary.BigEndian.AppendUint32(b, c.NextGroup)
-	return Record{key(tableCluster), binary.BigEndian.AppendUint32(b, c.Producers)}
+	b = binary.BigEndian.AppendUint32(b, c.Producers)
+	return Record{key(tableCluster), binary.BigEndian.AppendUint64(b, c.Generation)}
 }
 
 func parseCluster(b []byte) (Cluster, error) {
@@ -52,37 +56,9 @@ func parseCluster(b []byte) (Cluster, error) {
 	c := Cluster{
 		ID: d.id(), Name: d.name(), Partitions: d.u16(), HashSeed: d.u64(), FeatureLevel: d.u32(),
 		NextReplica: storage.ReplicaID(d.u64()), NextGroup: d.u32(), Producers: d.u32(),
+		Generation: d.u64(),
 	}
 	return c, d.end()
-}
-
-func nodeRecord(n Node) Record {
-	return Record{append(key(tableNode), n.ID[:]...), appendNode([]byte{version1}, n)}
-}
-
-func parseNode(k, b []byte) (Node, error) {
-	var id identity.NodeID
-	if len(k) != len(key(tableNode))+len(id) {
-		return Node{}, errBroken
-	}
-	copy(id[:], k[3:])
-	d := decode(b)
-	n := d.node(id)
-	return n, d.end()
-}
-
-func replicaRecord(r Replica) Record {
-	b := binary.BigEndian.AppendUint32([]byte{version1}, uint32(r.Group))
-	return Record{binary.BigEndian.AppendUint64(key(tableReplica), uint64(r.ID)), append(b, r.Node[:]...)}
-}
-
-func parseReplica(k, b []byte) (Replica, error) {
-	if len(k) != len(key(tableReplica))+8 {
-		return Replica{}, errBroken
-	}
-	d := decode(b)
-	r := Replica{ID: storage.ReplicaID(binary.BigEndian.Uint64(k[3:])), Group: storage.GroupID(d.u32()), Node: d.id()}
-	return r, d.end()
 }
 
 func producerKey(name string) []byte { return append(key(tableProducer), name...) }

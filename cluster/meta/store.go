@@ -77,6 +77,10 @@ func (s *Store) Apply(e storage.Entry) (any, error) {
 	}
 	b := s.state.NewBatch()
 	for _, r := range append(out.Records, appliedRecord(e.Index)) {
+		if r.Value == nil {
+			b.Delete(r.Key)
+			continue
+		}
 		b.Set(r.Key, r.Value)
 	}
 	if err := b.Commit(); err != nil {
@@ -103,12 +107,8 @@ func (s *Store) apply(e storage.Entry) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, fmt.Errorf("apply meta entry %d: %w", e.Index, err)
 	}
-	return Apply(s.View(), c, s.epoch)
+	return Apply(s.View(), c, At{TimeMs: env.TimeMs}, s.epoch)
 }
-
-// ErrVoid is the result of a command that came into the log in another term
-// than it was proposed in.
-var ErrVoid = errors.New("command of another term")
 
 func (s *Store) publish(v *View) {
 	s.view.Store(v)

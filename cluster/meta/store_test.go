@@ -58,7 +58,7 @@ func open(t *testing.T, fs vfs.FS) *fixture {
 		t.Fatal(err)
 	}
 	f.engine.Start()
-	f.calls = NewCalls(f.store, f.engine)
+	f.calls = NewCalls(f.store, f.engine, nil)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	f.ctx = ctx
 	t.Cleanup(cancel)
@@ -160,7 +160,7 @@ func TestCallsEndWithTheirContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := NewCalls(store, nil).OpenProducer(ctx, "x"); !errors.Is(err, context.Canceled) {
+	if _, err := NewCalls(store, nil, nil).OpenProducer(ctx, "x"); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 }

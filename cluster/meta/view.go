@@ -1,9 +1,10 @@
 package meta
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/hex"
 	"slices"
-	"strings"
 
 	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/storage"
@@ -34,21 +35,8 @@ type Cluster struct {
 	NextGroup   uint32
 	// Producers counts the names that ever had an epoch.
 	Producers uint32
-}
-
-// Node is a data folder that belongs to the cluster.
-type Node struct {
-	ID   identity.NodeID
-	Name string
-	// Boot is the counter of its last recorded start, Life that start's number.
-	Boot, Life uint64
-}
-
-// Replica says where a replica lies.
-type Replica struct {
-	ID    storage.ReplicaID
-	Group storage.GroupID
-	Node  identity.NodeID
+	// Generation counts the changes of the map.
+	Generation uint64
 }
 
 // Group is a consumer group. Settings are the bytes of its configuration.
@@ -60,26 +48,19 @@ type Group struct {
 }
 
 // View is meta's state at one moment, without the producers. It is immutable
-// and sorted: nodes, replicas and groups by id.
+// and sorted: nodes and groups by id, replicas by group and id, placements by
+// group, operations by number.
 type View struct {
-	Cluster  Cluster
-	Nodes    []Node
-	Replicas []Replica
-	Groups   []Group
+	Cluster    Cluster
+	Nodes      []Node
+	Replicas   []Replica
+	Placements []Placement
+	Groups     []Group
+	Operations []Operation
 }
 
 // Made says that the cluster exists.
 func (v *View) Made() bool { return !v.Cluster.ID.IsZero() }
-
-// ReplicaOn returns the replica of group g on a node.
-func (v *View) ReplicaOn(g storage.GroupID, n identity.NodeID) (storage.ReplicaID, bool) {
-	for _, r := range v.Replicas {
-		if r.Group == g && r.Node == n {
-			return r.ID, true
-		}
-	}
-	return 0, false
-}
 
 // Node returns a node's record.
 func (v *View) Node(id identity.NodeID) (Node, bool) {
@@ -87,6 +68,92 @@ func (v *View) Node(id identity.NodeID) (Node, bool) {
 		return v.Nodes[i], true
 	}
 	return Node{}, false
+}
+
+// NodeByName returns the member of that name; one that was removed is none.
+func (v *View) NodeByName(name string) (Node, bool) {
+	for _, n := range v.Nodes {
+		if n.Name == name && n.State != NodeRemoved {
+			return n, true
+		}
+	}
+	return Node{}, false
+}
+
+// NodesIn returns the nodes that are in one of the states.
+func (v *View) NodesIn(states ...NodeState) []Node {
+	var out []Node
+	for _, n := range v.Nodes {
+		if slices.Contains(states, n.State) {
+			out = append(out, n)
+		}
+	}
+	return out
+}
+
+// GroupReplicas returns all replicas of group g that meta still knows, in the
+// order of their ids, whatever their state. The slice is shared.
+func (v *View) GroupReplicas(g storage.GroupID) []Replica {
+	from, _ := v.findReplica(g, 0)
+	to, _ := v.findReplica(g+1, 0)
+	return v.Replicas[from:to:to]
+}
+
+// Wish returns the replicas that the map wants group g to have.
+func (v *View) Wish(g storage.GroupID) []Replica {
+	var out []Replica
+	for _, r := range v.GroupReplicas(g) {
+		if r.State == ReplicaWanted {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// ReplicasOn returns the replicas on a node that meta still knows, whatever
+// their state: what State.Runs is true of is to run, the rest is to be deleted
+// and reported gone.
+func (v *View) ReplicasOn(n identity.NodeID) []Replica {
+	var out []Replica
+	for _, r := range v.Replicas {
+		if r.Node == n {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// ReplicaOn returns the replica of group g that a node runs or is to run.
+func (v *View) ReplicaOn(g storage.GroupID, n identity.NodeID) (storage.ReplicaID, bool) {
+	id, ok := storage.ReplicaID(0), false
+	for _, r := range v.GroupReplicas(g) {
+		if r.Node == n && r.State.Runs() {
+			id, ok = r.ID, true // the newest, should one be leaving
+		}
+	}
+	return id, ok
+}
+
+// Replica returns a replica of group g that meta still knows.
+func (v *View) Replica(g storage.GroupID, id storage.ReplicaID) (Replica, bool) {
+	if i, ok := v.findReplica(g, id); ok {
+		return v.Replicas[i], true
+	}
+	return Replica{}, false
+}
+
+// NodeOf returns the node that a replica of group g lies on.
+func (v *View) NodeOf(g storage.GroupID, id storage.ReplicaID) (identity.NodeID, bool) {
+	r, ok := v.Replica(g, id)
+	return r.Node, ok
+}
+
+// Placement returns what meta knows of group g as a whole.
+func (v *View) Placement(g storage.GroupID) (Placement, bool) {
+	if i, ok := v.findPlacement(g); ok {
+		return v.Placements[i], true
+	}
+	return Placement{}, false
 }
 
 // Group returns a consumer group by its name.
@@ -101,20 +168,22 @@ func (v *View) Group(name string) (Group, bool) {
 
 func (v *View) findNode(id identity.NodeID) (int, bool) {
 	return slices.BinarySearchFunc(v.Nodes, id, func(n Node, id identity.NodeID) int {
-		return strings.Compare(string(n.ID[:]), string(id[:]))
+		return bytes.Compare(n.ID[:], id[:])
 	})
 }
 
-// withNode returns a copy of v that has n.
-func (v *View) withNode(n Node) *View {
-	next := *v
-	next.Nodes = slices.Clone(v.Nodes)
-	if i, ok := v.findNode(n.ID); ok {
-		next.Nodes[i] = n
-	} else {
-		next.Nodes = slices.Insert(next.Nodes, i, n)
-	}
-	return &next
+func (v *View) findReplica(g storage.GroupID, id storage.ReplicaID) (int, bool) {
+	return slices.BinarySearchFunc(v.Replicas, Replica{Group: g, ID: id}, compareReplicas)
+}
+
+func compareReplicas(a, b Replica) int {
+	return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.ID, b.ID))
+}
+
+func (v *View) findPlacement(g storage.GroupID) (int, bool) {
+	return slices.BinarySearchFunc(v.Placements, g, func(p Placement, g storage.GroupID) int {
+		return cmp.Compare(p.Group, g)
+	})
 }
 
 // PartitionGroup returns the raft group of partition p.

@@ -97,7 +97,7 @@ func (n *node) startEngine(s sizes, reg prometheus.Registerer, fatal func(error)
 		return err
 	}
 	n.engine.Start()
-	n.calls = meta.NewCalls(n.meta, n.engine)
+	n.calls = meta.NewCalls(n.meta, n.engine, nil)
 	return nil
 }
 
@@ -111,7 +111,10 @@ func (n *node) partitionCount() int {
 
 // enlist makes the cluster if there is none, and records this start.
 func (n *node) enlist(ctx context.Context) error {
-	self := meta.Node{ID: n.stores.id.Node, Name: n.cfg.Name, Boot: n.stores.id.Boot, Life: n.stores.id.Life}
+	self := meta.Node{
+		ID: n.stores.id.Node, Name: n.cfg.Name, Boot: n.stores.id.Boot, Life: n.stores.id.Life,
+		Features: meta.Features{Min: 1, Max: 1},
+	}
 	if !n.meta.View().Made() {
 		var random [24]byte
 		_, _ = rand.Read(random[:]) // never fails, says its documentation
