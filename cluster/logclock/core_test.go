@@ -46,12 +46,13 @@ func TestCore(t *testing.T) {
 		"a long silence is not a jump": {{5 * time.Hour, 5 * time.Hour, 5 * time.Hour}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := NewCore(0, epoch, 0)
+			c := NewCore(0, 0)
+			c.Now(epoch, 0, Voters{})
 			wall, mono := epoch, time.Duration(0)
 			for i, s := range steps {
 				wall += int64(s.wall)
 				mono += s.passed
-				if got := time.Duration(c.Now(wall, mono) - epoch); got != s.want {
+				if got := time.Duration(c.Now(wall, mono, Voters{}) - epoch); got != s.want {
 					t.Fatalf("step %d: %s, want %s", i, got, s.want)
 				}
 			}
@@ -61,21 +62,21 @@ func TestCore(t *testing.T) {
 
 func TestDowntimeIsTaken(t *testing.T) {
 	week := int64(7 * 24 * time.Hour)
-	if got := NewCore(epoch, epoch+week, 0).Now(epoch+week, 0); got != epoch+week {
+	if got := NewCore(epoch, 0).Now(epoch+week, 0, Voters{}); got != epoch+week {
 		t.Fatal(got)
 	}
-	if got := NewCore(epoch, epoch-week, 0).Now(epoch-week, 0); got != epoch {
+	if got := NewCore(epoch, 0).Now(epoch-week, 0, Voters{}); got != epoch {
 		t.Fatalf("log time fell behind the state's: %d", got-epoch)
 	}
 }
 
 // How often the clocks are read must not move log time.
 func TestReadingOftenDoesNotLeak(t *testing.T) {
-	c := NewCore(0, epoch, 0)
-	var now int64
+	c := NewCore(0, 0)
+	now := c.Now(epoch, 0, Voters{})
 	for i := range 1_000_001 {
 		noise := int64(i%3-1) * 200
-		now = c.Now(epoch+int64(time.Hour)+int64(i)*1000+noise, time.Duration(i)*1000)
+		now = c.Now(epoch+int64(time.Hour)+int64(i)*1000+noise, time.Duration(i)*1000, Voters{})
 	}
 	if got := time.Duration(now - epoch); got != 1100*time.Millisecond || c.Lag() < 59*time.Minute {
 		t.Fatalf("gained %s in one second, %s to go", got, c.Lag())
@@ -84,14 +85,15 @@ func TestReadingOftenDoesNotLeak(t *testing.T) {
 
 func TestProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := NewCore(0, epoch, 0)
+		c := NewCore(epoch, 0)
+		c.Now(epoch, 0, Voters{})
 		wall, mono, last := epoch, time.Duration(0), epoch
 		for range rapid.IntRange(1, 50).Draw(t, "steps") {
 			passed := time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "passed"))
 			extra := rapid.Int64Range(-int64(time.Hour), int64(time.Hour)).Draw(t, "extra")
 			mono += passed
 			wall += int64(passed) + extra
-			now := c.Now(wall, mono)
+			now := c.Now(wall, mono, Voters{})
 			if now < last {
 				t.Fatalf("fell by %d", last-now)
 			}
