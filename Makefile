@@ -50,7 +50,7 @@ fuzz: ## Every fuzz target for FUZZTIME each
 bench: ## Every benchmark, once
 	go test -run '^$$' -bench . -benchmem ./...
 
-.PHONY: sim sim-time
+.PHONY: sim sim-time sim-planted
 SEEDS   ?= 1000
 MINUTES ?= 5
 EVENTS  ?= 8000
@@ -60,6 +60,9 @@ sim: ## Whole clusters from SEEDS new seeds, on all cores
 
 sim-time: ## The same for MINUTES
 	go test ./internal/sim -run '^TestSeeds$$' -v -timeout 0 -for $(MINUTES)m -events $(EVENTS)
+
+sim-planted: ## Rules of PROTOCOL.md broken on purpose: the seed and event at which the simulator found each
+	go test -tags planted ./internal/sim -run '^TestPlanted$$' -v -timeout 0
 
 planted: ## Break each promise on purpose, in a copy, and see that a test notices
 	go run ./internal/planted

@@ -3,6 +3,8 @@ package storage
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/waystation/waystation/internal/invariant"
 )
 
 // LogBatch gathers writes of many groups that become durable together, in the order of the
@@ -43,7 +45,11 @@ func (b *LogBatch) Append(g GroupID, entries []Entry) {
 	}
 	d := b.draft(g)
 	if first := entries[0].Index; first <= d.last.Index {
-		b.cutTail(g, d, first, d.last.Index)
+		last := d.last.Index
+		if invariant.Broken(invariant.StaleTail) {
+			last = entries[len(entries)-1].Index
+		}
+		b.cutTail(g, d, first, last)
 	}
 	for i := range entries {
 		if e := &entries[i]; e.Index != d.last.Index+1 {
@@ -90,7 +96,10 @@ func (b *LogBatch) DeleteFrom(g GroupID, index, last uint64) {
 		return
 	}
 	d := b.draft(g)
-	if last = max(last, d.last.Index); index <= last {
+	if !invariant.Broken(invariant.StaleTail) {
+		last = max(last, d.last.Index)
+	}
+	if index <= last {
 		b.cutTail(g, d, index, last)
 	}
 }

@@ -3,6 +3,8 @@ package repository
 import (
 	"encoding/binary"
 	"fmt"
+
+	"github.com/waystation/waystation/internal/invariant"
 )
 
 // bucket is a slice of log time whose dedup ids and results are dropped together.
@@ -92,6 +94,9 @@ func (m *Machine) findID(repo string, id []byte) (seq Seq, crc uint32, found boo
 
 // rememberID records an id in the same batch as its packet.
 func (m *Machine) rememberID(repo string, id []byte, seq Seq, crc uint32) {
+	if invariant.Broken(invariant.DedupApart) && m.delayID(repo, id, seq, crc) {
+		return
+	}
 	b := m.bucketNow()
 	v := binary.AppendUvarint(append(m.vbuf[:0], version1), uint64(seq))
 	v = binary.AppendUvarint(v, uint64(m.logTimeMs))

@@ -1,5 +1,7 @@
 package repository
 
+import "github.com/waystation/waystation/internal/invariant"
+
 // The runnable index has a lane exactly if something waits in it and nobody holds
 // its lease. It is written once an entry, for the lanes that the entry touched: a
 // lane that is settled and granted again by one entry never leaves its lease.
@@ -52,7 +54,7 @@ func (m *Machine) storeLane(g *group, r *repo, l *lane) error {
 		return err
 	}
 	if l.leased != l.token {
-		if l.token != 0 {
+		if l.token != 0 && !invariant.Broken(invariant.LeasesLost) {
 			m.vbuf = appendLease(m.vbuf[:0], l)
 			m.eff.set(m.keyLease(g.cfg.ID, r.id), m.vbuf)
 		} else {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/waystation/waystation/internal/invariant"
 	"github.com/waystation/waystation/messages/envelope"
 )
 
@@ -42,6 +43,8 @@ type Machine struct {
 	applied   uint64
 	spilled   uint64
 	repos     *repoCache
+
+	delayed []delayedID // only where invariant.DedupApart is planted
 
 	// Of the entry that is being applied:
 	index      uint64
@@ -193,6 +196,9 @@ func (m *Machine) Apply(index, term uint64, data []byte, eff *Effects) error {
 	}
 	m.index, m.eff, m.manifest = index, eff, m.manifest[:0]
 	defer func() { m.eff = nil }()
+	if invariant.Broken(invariant.DedupApart) {
+		m.rememberDelayed()
+	}
 	if len(data) > 0 {
 		if err := m.applyEntry(term, data); err != nil {
 			return fmt.Errorf("apply entry %d: %w", index, err)

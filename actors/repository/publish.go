@@ -1,6 +1,10 @@
 package repository
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/waystation/waystation/internal/invariant"
+)
 
 // published is one packet of a publish command, decoded in place.
 type published struct {
@@ -120,7 +124,7 @@ func (b *publication) one(p *published) (PublishResult, error) {
 			return res, nil
 		}
 	}
-	if len(p.id) > 0 {
+	if len(p.id) > 0 && !invariant.Broken(invariant.DedupOnLeader) {
 		seq, crc, found, err := m.findID(r.id, p.id)
 		if err != nil {
 			return PublishResult{}, err

@@ -22,8 +22,10 @@ type logView struct {
 	// written is the last index that was handed out for writing. It counts the
 	// stale tail, see the package documentation.
 	written uint64
-	start   Start
-	voters  []uint64
+	// confirmed is used only where invariant.StaleTail is planted.
+	confirmed uint64
+	start     Start
+	voters    []uint64
 }
 
 var _ raft.Storage = (*logView)(nil)
@@ -100,8 +102,8 @@ func (l *logView) append(ents []*pb.Entry) (from, to uint64) {
 	if len(ents) == 0 {
 		return 0, 0
 	}
-	if i := ents[0].GetIndex(); i <= l.written {
-		from, to = i, l.written
+	if i := ents[0].GetIndex(); i <= l.staleTo() {
+		from, to = i, l.staleTo()
 	}
 	l.cache.Put(ents)
 	l.written = ents[len(ents)-1].GetIndex()

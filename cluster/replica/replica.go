@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 	"go.etcd.io/raft/v3/tracker"
 
+	"github.com/waystation/waystation/internal/invariant"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -135,7 +136,12 @@ func (r *Replica) SoleVoter() bool {
 }
 
 // Appended says that job and all append jobs before it are on disk.
-func (r *Replica) Appended(job *AppendJob) { r.deliver(job.responses) }
+func (r *Replica) Appended(job *AppendJob) {
+	if n := len(job.Entries); n > 0 && invariant.Broken(invariant.StaleTail) {
+		r.log.confirmed = job.Entries[n-1].Index
+	}
+	r.deliver(job.responses)
+}
 
 // Applied says that job and all apply jobs before it are applied.
 func (r *Replica) Applied(job *ApplyJob) { r.deliver(job.responses) }
@@ -236,6 +242,10 @@ func (r *Replica) appendJob(m *pb.Message, sync bool) *AppendJob {
 		return nil
 	}
 	job := &AppendJob{Entries: fromRaft(m.GetEntries()), Sync: sync, responses: m.GetResponses()}
+	if invariant.Broken(invariant.AckEarly) {
+		job.responses = nil
+		r.deliver(m.GetResponses())
+	}
 	job.StaleFrom, job.StaleTo = r.log.append(m.GetEntries())
 	if sync && r.hardDirty {
 		hard := r.hard

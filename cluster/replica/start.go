@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 
+	"github.com/waystation/waystation/internal/invariant"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -56,12 +57,17 @@ func Reconcile(id storage.ReplicaID, f Found) (Start, error) {
 		applied = f.Truncated.Index
 	}
 	if why := gap(f, applied); why != "" {
+		if invariant.Broken(invariant.Reset) {
+			return reset(f, applied), nil
+		}
 		return Start{}, fmt.Errorf("start replica %d: %s: %w", id, why, ErrQuarantined)
 	}
 	hs := f.HardState
 	// The commit index is written lazily, the state's applied index is not:
 	// raft panics if it finds more applied than committed.
-	hs.Commit = max(hs.Commit, applied)
+	if !invariant.Broken(invariant.CommitBehind) {
+		hs.Commit = max(hs.Commit, applied)
+	}
 	return Start{Truncated: f.Truncated, HardState: hs, Last: f.Last, Applied: applied}, nil
 }
 

@@ -18,7 +18,7 @@ const module = "github.com/waystation/waystation"
 // module. docs/ARCHITECTURE.md shows the same table with its reasons.
 var table = map[string][]string{
 	"messages":           {"messages"},
-	"storage":            {"storage", "messages"},
+	"storage":            {"storage", "messages", "internal/invariant"},
 	"actors":             {"actors", "storage", "messages", "internal/invariant"},
 	"cluster":            {"cluster", "storage", "messages", "internal/invariant"},
 	"client":             {"client", "messages"},
