@@ -104,7 +104,7 @@ func (g *group) waiting() (list []*entry) {
 func (g *group) propose(e *entry, data []byte) error {
 	g.proposals++
 	e.key = waitKey{e.term, g.proposals}
-	now := g.life.clock.Now(g.life.wallNow(), g.w.now) / int64(time.Millisecond)
+	now := g.life.clock.Now(g.life.wallNow(), g.w.now, g.life.clocks()) / int64(time.Millisecond)
 	envelope.Envelope{Version: envelope.Version1, Term: e.term, Proposal: g.proposals, TimeMs: now}.Put(data)
 	if err := g.core.Propose(e.term, data); err != nil {
 		return err

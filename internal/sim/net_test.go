@@ -80,6 +80,7 @@ func (w *world) deliver(to int, ms []packet) {
 		}
 		m := &pb.Message{}
 		w.must(proto.Unmarshal(p.data, m))
+		life.hear(int(m.GetFrom()))
 		w.note("%d<-%d %s %d %d", to, m.GetFrom(), m.GetType(), m.GetTerm(), m.GetIndex())
 		_ = g.core.Step(m) // a refused message is a lost one
 		if i+1 == len(ms) || ms[i+1].group != p.group {

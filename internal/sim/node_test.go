@@ -36,6 +36,30 @@ type life struct {
 	writes  []logItem
 	written int
 	applies []applyItem
+	heard   map[int]clockReading // the other nodes' clocks
+}
+
+// clockReading is another node's clock, when it was last heard of.
+type clockReading struct {
+	wall int64
+	at   time.Duration
+}
+
+// hear notes what a peer's clock shows, as the transport measures it.
+func (l *life) hear(from int) {
+	l.heard[from] = clockReading{l.w.nodes[from].wallNow(), l.w.now}
+}
+
+// clocks is what this node knows of the voters' clocks. What was not heard of for
+// long is not known.
+func (l *life) clocks() logclock.Voters {
+	v := logclock.Voters{Count: l.w.set.Nodes}
+	for i := 1; i < len(l.w.nodes); i++ {
+		if h, ok := l.heard[i]; ok && l.w.now-h.at < 5*time.Second {
+			v.Others = append(v.Others, h.wall+int64(l.w.now-h.at))
+		}
+	}
+	return v
 }
 
 // mirror is what the oracle knows of a replica's log: the terms from first on, as
@@ -74,7 +98,7 @@ func (n *node) start() bool {
 	w, quiet := n.w, slog.New(slog.DiscardHandler)
 	logs, err := storage.NewLog(n.log, quiet)
 	w.must(err)
-	l := &life{node: n, w: w, logs: logs, states: storage.NewState(n.state, quiet)}
+	l := &life{node: n, w: w, logs: logs, states: storage.NewState(n.state, quiet), heard: map[int]clockReading{}}
 	n.life = l
 	last := int64(0)
 	for g := 1; g <= w.set.Groups; g++ {
@@ -86,7 +110,7 @@ func (n *node) start() bool {
 		l.groups = append(l.groups, x)
 		last = max(last, x.sm.machine.LogTime())
 	}
-	l.clock = logclock.NewCore(last*int64(time.Millisecond), l.wallNow(), w.now)
+	l.clock = logclock.NewCore(last*int64(time.Millisecond), w.now)
 	for _, g := range l.groups {
 		g.drain()
 	}
