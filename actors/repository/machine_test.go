@@ -3,6 +3,7 @@ package repository
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -259,14 +260,22 @@ func TestPositionWindow(t *testing.T) {
 			c := newCluster(t)
 			c.do(settings(nil))
 			want := map[uint64]Seq{}
-			for pos := uint64(1); pos <= 3000; pos++ {
-				it := packet("x")
-				it.Producer, it.Epoch, it.Sequence = []byte("p"), 1, pos
-				items := []*PublishItem{it}
-				if interleaved {
-					items = append(items, packet("other"))
+			for pos := uint64(1); pos <= 3000; {
+				var items []*PublishItem
+				for range 8 {
+					items = append(items, positioned("p", 1, pos+uint64(len(items))))
 				}
-				want[pos] = c.do(publishOf("a", items...)).Publish[0].Seq
+				if interleaved {
+					for i := range items {
+						items = slices.Insert(items, 2*i+1, packet("other"))
+					}
+				}
+				for i, res := range c.do(publishOf("a", items...)).Publish {
+					if len(items[i].Producer) > 0 {
+						want[pos] = res.Seq
+						pos++
+					}
+				}
 			}
 			for pos := uint64(1); pos <= 3000; pos++ {
 				seq, code, err := c.first().Receipt([]byte("a"), []byte("p"), 1, pos)

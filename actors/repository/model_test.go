@@ -424,7 +424,7 @@ func TestMachineAgainstModel(t *testing.T) {
 	switch {
 	case seeds > 0:
 	case testing.Short():
-		seeds = 8
+		seeds = 5
 	default:
 		seeds = 100
 	}
