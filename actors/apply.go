@@ -40,11 +40,57 @@ func (p *pool[T]) put(v *T) {
 	}
 }
 
-// Applied is the index up to which the state has seen the log.
-func (p *Partition) Applied() (uint64, error) {
+// Applied is the index up to which the state has seen the log, and the replicas
+// that the partition has by then; nothing as long as they never changed.
+func (p *Partition) Applied() (index uint64, conf []byte, err error) { return p.AppliedIn(p.state) }
+
+// AppliedIn is the same of another view of the state. It touches nothing else of
+// the partition.
+func (p *Partition) AppliedIn(r storage.Reader) (index uint64, conf []byte, err error) {
+	v, err := r.Get(p.appliedKey)
+	switch {
+	case errors.Is(err, storage.ErrNotFound):
+		return 0, nil, nil
+	case err == nil:
+		index, err = repository.DecodeUint(v)
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("partition %d: read applied index: %w", p.id, err)
+	}
+	conf, err = r.Get(p.confKey)
+	if err != nil && !errors.Is(err, storage.ErrNotFound) {
+		return 0, nil, fmt.Errorf("partition %d: read replicas: %w", p.id, err)
+	}
+	return index, conf, nil
+}
+
+// ApplyConf applies a committed entry that changes the partition's replicas.
+func (p *Partition) ApplyConf(e storage.Entry, conf []byte) error {
 	p.viewMu.Lock()
 	defer p.viewMu.Unlock()
-	return p.machine.Applied(), nil
+	a := p.appliedSet.get()
+	defer p.appliedSet.put(a)
+	a.effects.Reset()
+	if err := p.machine.ApplyConf(e.Index, conf, &a.effects); err != nil {
+		return p.wrong(err)
+	}
+	return p.commit(&a.effects)
+}
+
+// KeyRange bounds the partition's keys in the state.
+func (p *Partition) KeyRange() (lower, upper []byte) { return p.lower, p.upper }
+
+// Installed reads everything afresh: another replica's state took the place of
+// this one's.
+func (p *Partition) Installed() error {
+	m, err := repository.New(p.id, stateReader{p.state}, p.relay.cfg.Machine)
+	if err != nil {
+		return p.wrong(err)
+	}
+	p.viewMu.Lock()
+	defer p.viewMu.Unlock()
+	p.machine = m
+	return nil
 }
 
 // Apply applies a committed entry: all its effects and the applied index in one
@@ -54,7 +100,7 @@ func (p *Partition) Apply(e storage.Entry) (any, error) {
 	a := p.appliedSet.get()
 	a.effects.Reset()
 	if err := p.applyLocked(&e, &a.effects); err != nil {
-		return nil, fmt.Errorf("partition %d: %w", p.id, err)
+		return nil, p.wrong(err)
 	}
 	return a, nil
 }
@@ -66,6 +112,15 @@ func (p *Partition) applyLocked(e *storage.Entry, eff *repository.Effects) error
 		return err
 	}
 	return p.commit(eff)
+}
+
+// wrong names the partition, and marks damage as what it is to the engine.
+func (p *Partition) wrong(err error) error {
+	var damage *repository.CorruptError
+	if errors.As(err, &damage) {
+		return fmt.Errorf("partition %d: %w: %w", p.id, storage.ErrCorrupt, err)
+	}
+	return fmt.Errorf("partition %d: %w", p.id, err)
 }
 
 // recordOverhead is what a batch takes for a record beside key and value, at most.

@@ -47,6 +47,9 @@ type Partition struct {
 	machine    *repository.Machine
 	appliedKey []byte
 	spilledKey []byte
+	confKey    []byte
+	lower      []byte // the keys of the partition are in [lower, upper)
+	upper      []byte
 	appliedSet pool[applied]
 
 	term atomic.Uint64 // the term that intake is open for, or 0; set under mu
@@ -85,6 +88,8 @@ func newPartition(r *Relay, id repository.PartitionID, state *storage.State) (*P
 		wake: make(chan struct{}, 1), finished: make(chan *entry, 1),
 		drained: make(chan struct{}), quit: make(chan struct{}),
 	}
+	p.confKey = m.ConfKey()
+	p.lower, p.upper = m.KeyRange()
 	p.actors.partition = p
 	p.loop.init(p)
 	return p, nil

@@ -312,7 +312,7 @@ func TestRestartKnowsAll(t *testing.T) {
 	pos, id := position("r", "p", 1, 1, "x"), packet(wire.PacketFields{RepoID: "r", PacketID: "i"})
 	first := h.publish(pos, id)
 	p := h.partition("r")
-	applied, err := p.Applied()
+	applied, _, err := p.Applied()
 	if last := h.proposer.last(p.Group()); err != nil || applied != last {
 		t.Fatalf("applied %d of %d: %v", applied, last, err)
 	}

@@ -125,7 +125,7 @@ func (c *crowd) step() {
 
 // applied is how far a group's log may be truncated.
 func (f *fakeProposer) applied(p *Partition) uint64 {
-	index, _ := p.Applied()
+	index, _, _ := p.Applied()
 	return max(index, 5)
 }
 

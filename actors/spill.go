@@ -19,7 +19,7 @@ func (p *Partition) Spill(upTo uint64, budget int, read func(index uint64) ([]by
 	for spent := 0; ; {
 		n, done, err := p.spillSome(upTo, min(budget-spent, spillBatch), read)
 		if err != nil {
-			return false, fmt.Errorf("partition %d: %w", p.id, err)
+			return false, p.wrong(err)
 		}
 		if spent += n; done || spent >= budget {
 			return done, nil
@@ -34,7 +34,7 @@ func (p *Partition) Settled(upTo uint64) (uint64, error) {
 	defer p.viewMu.Unlock()
 	index, err := p.machine.Settled(upTo)
 	if err != nil {
-		return 0, fmt.Errorf("partition %d: %w", p.id, err)
+		return 0, p.wrong(err)
 	}
 	return index, nil
 }

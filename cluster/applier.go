@@ -4,8 +4,7 @@ import (
 	"fmt"
 	"runtime/debug"
 
-	pb "go.etcd.io/raft/v3/raftpb"
-
+	"github.com/waystation/waystation/cluster/replica"
 	"github.com/waystation/waystation/messages/envelope"
 	"github.com/waystation/waystation/storage"
 )
@@ -18,6 +17,7 @@ type applier struct {
 	items  queue[applyItem]
 	losses queue[loss]
 	orders queue[*spill]
+	calls  queue[func()]
 	spills []*spill
 }
 
@@ -43,7 +43,7 @@ type spillDone struct {
 }
 
 func newApplier(e *Engine) *applier {
-	return &applier{engine: e, items: newQueue[applyItem](), losses: newQueue[loss](), orders: newQueue[*spill]()}
+	return &applier{engine: e, items: newQueue[applyItem](), losses: newQueue[loss](), orders: newQueue[*spill](), calls: newQueue[func()]()}
 }
 
 // lost orders LeaderStop. It goes past the entries that wait.
@@ -58,8 +58,15 @@ func (a *applier) order(s *spill) {
 	a.items.ring()
 }
 
+// call has done called by the loop once it has applied all that waits.
+func (a *applier) call(done func()) {
+	a.calls.push(done)
+	a.items.ring()
+}
+
 func (a *applier) loop() {
 	for a.items.wait(a.engine.quit) {
+		calls := a.calls.take()
 		a.stopLeaders()
 		items := a.items.take()
 		for i := range items {
@@ -67,6 +74,10 @@ func (a *applier) loop() {
 			a.stopLeaders()
 		}
 		a.items.recycle(items)
+		for _, done := range calls {
+			done()
+		}
+		a.calls.recycle(calls)
 		a.spillSlice()
 	}
 }
@@ -118,23 +129,28 @@ func (a *applier) apply(it *applyItem) {
 }
 
 func (a *applier) applyOne(g *group, e storage.Entry) error {
-	if e.Type != uint8(pb.EntryNormal) {
-		return fmt.Errorf("entry of type %d: this version does not change the membership", e.Type)
-	}
 	var result any
+	change := replica.IsConfChange(&e)
 	err := guarded(func() (err error) {
+		if change {
+			return a.applyConf(g, e)
+		}
 		result, err = g.sm.Apply(e)
 		return err
 	})
 	if err != nil {
 		return err
 	}
+	g.at = storage.Position{Index: e.Index, Term: e.Term}
 	g.applied.Store(e.Index)
 	a.engine.metrics.applied.Inc()
 	if g.extent.grow(e.Index, len(e.Data)) {
 		a.engine.truncator.check()
 	}
-	if len(e.Data) == 0 {
+	switch {
+	case change:
+		return nil
+	case len(e.Data) == 0:
 		return a.opened(g, e.Term)
 	}
 	a.answer(g, e, result)
@@ -144,7 +160,7 @@ func (a *applier) applyOne(g *group, e storage.Entry) error {
 // opened tells the state machine that it leads, if the term that the entry
 // opened is still this replica's own.
 func (a *applier) opened(g *group, term uint64) error {
-	if g.leads.Load() != term {
+	if g.leads.Load() != term || g.started == term {
 		return nil
 	}
 	if g.started != 0 {

@@ -32,7 +32,17 @@ type referrer struct {
 	lead    chan uint64
 }
 
-func (r *referrer) Applied() (uint64, error) { return 0, nil }
+func (r *referrer) Applied() (uint64, []byte, error) { return 0, nil, nil }
+
+func (r *referrer) AppliedIn(storage.Reader) (uint64, []byte, error) { return 0, nil, nil }
+
+func (r *referrer) ApplyConf(storage.Entry, []byte) error { return nil }
+
+func (r *referrer) KeyRange() (lower, upper []byte) {
+	return binary.BigEndian.AppendUint32(nil, uint32(r.group)), binary.BigEndian.AppendUint32(nil, uint32(r.group)+1)
+}
+
+func (r *referrer) Installed() error { return nil }
 
 func (r *referrer) Apply(e storage.Entry) (any, error) {
 	b := r.state.NewBatch()

@@ -20,6 +20,8 @@ type StateStore interface {
 	// Durable returns a reader of what a crash could not take any more, and what
 	// to call when done with it.
 	Durable() (r storage.Reader, release func())
+	// NewBatch returns an empty batch. The engine only deletes with it.
+	NewBatch() *storage.StateBatch
 }
 
 // Config is what an engine is made from. The zero value of a size or a time is
@@ -59,6 +61,9 @@ type Config struct {
 	// truncated as far as hardly anything refers to them. Less than half of the
 	// log's memtable keeps most of what is settled soon from ever being flushed.
 	SettledLogBytes int64
+	// HoldBytes of a group's log are kept at most for a replica that lacks them.
+	// One that was away for longer gets a snapshot. Payload bytes.
+	HoldBytes int64
 	// SpillBytes is the most that one slice of spilling copies.
 	SpillBytes int
 	// BatchBytes ends a log batch. A larger entry has a batch of its own.
@@ -83,6 +88,7 @@ func DefaultConfig() Config {
 		GroupLogBytes:   256 << 20,
 		TotalLogBytes:   2 << 30,
 		SettledLogBytes: 32 << 20,
+		HoldBytes:       256 << 20,
 		SpillBytes:      1 << 20,
 		BatchBytes:      8 << 20,
 		QueuedProposals: 1024,
@@ -111,6 +117,7 @@ func (c *Config) Validate() error {
 	need(c.CacheBytes > 0, "cache bytes must be positive")
 	need(c.GroupLogBytes > 0 && c.TotalLogBytes >= c.GroupLogBytes, "total log bytes must be at least a group's log bytes")
 	need(c.SettledLogBytes > 0, "settled log bytes must be positive")
+	need(c.HoldBytes > 0, "hold bytes must be positive")
 	need(c.SpillBytes > 0 && c.BatchBytes > 0, "spill and batch bytes must be positive")
 	need(c.QueuedProposals > 0 && c.QueuedBytes > 0, "queue limits must be positive")
 	need(c.SyncLimit > 0, "sync limit must be positive")

@@ -73,6 +73,23 @@ func (x *extent) target(keep int64) uint64 {
 	return 0
 }
 
+// floor returns the index below which nothing is kept for those who lack it: 0
+// as long as not more than hold is retained, else what leaves half of that, so
+// that not every entry moves it.
+func (x *extent) floor(hold int64) uint64 {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.total-x.gone <= hold {
+		return 0
+	}
+	for i := len(x.marks) - 1; i >= 0; i-- {
+		if m := x.marks[i]; x.total-m.bytes >= hold/2 {
+			return m.index
+		}
+	}
+	return 0
+}
+
 // grown returns the bytes ever counted.
 func (x *extent) grown() int64 {
 	x.mu.Lock()

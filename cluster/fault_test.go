@@ -234,8 +234,11 @@ func TestQuarantine(t *testing.T) {
 			if err := n.add(0); !errors.Is(err, cluster.ErrQuarantined) {
 				t.Fatalf("without its %s: %v", name, err)
 			}
-			if s := n.engine.Status(0); !errors.Is(s.Err, cluster.ErrNoGroup) {
+			if s := n.engine.Status(0); !errors.Is(s.Err, cluster.ErrQuarantined) || s.Leads {
 				t.Fatalf("a quarantined replica runs: %+v", s)
+			}
+			if a := n.wait(n.propose(0, 1, packet(1, 0))); !errors.Is(a.err, cluster.ErrStopped) {
+				t.Fatalf("a quarantined replica takes proposals: %+v", a)
 			}
 		})
 	}

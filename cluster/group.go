@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -21,16 +22,17 @@ type group struct {
 	sm      StateMachine
 	cache   *entrycache.Cache
 	worker  *worker
-	// sole says that this replica is the only voter.
-	sole bool
 
 	// Of the worker alone.
 	core      *replica.Replica
 	proposals uint64
 	asked     reads
 
-	// Of the apply loop alone: the term in which sm was told that it leads.
+	// Of the apply loop alone: the term in which sm was told that it leads, what
+	// is applied, and the configuration that is stored with it.
 	started uint64
+	at      storage.Position
+	conf    replica.Conf
 
 	inbox    inbox
 	waiters  waiters
@@ -40,8 +42,16 @@ type group struct {
 	leads   atomic.Uint64 // the term in which this replica leads, or 0
 	applied atomic.Uint64
 	cutTo   atomic.Uint64 // the log is truncated up to here, or about to be
-	status  atomic.Pointer[replica.Status]
+	status  atomic.Pointer[published]
 	failure atomic.Pointer[failure]
+
+	busy sync.WaitGroup // who works on the group's stores beside the loops
+}
+
+// published is what others may know of a core.
+type published struct {
+	replica.Status
+	progress []replica.Progress
 }
 
 // failure is why a replica runs no more.
@@ -58,6 +68,9 @@ type input struct {
 	ticks     int
 	campaign  bool
 	truncate  uint64
+	floor     uint64 // who lacks what is below gets a snapshot
+	changes   []confProposal
+	transfer  storage.ReplicaID
 }
 
 type proposal struct {
@@ -185,12 +198,16 @@ func (g *group) stopped() error {
 // fail stops this replica for good: it never skips what it cannot do.
 // It may be called from any goroutine, and more than once.
 func (g *group) fail(err error) {
-	if !g.failure.CompareAndSwap(nil, &failure{err}) {
+	if !g.failure.CompareAndSwap(nil, &failure{quarantine(err)}) {
 		return
 	}
 	e := g.engine
-	e.metrics.replicasFailed.Inc()
-	e.cfg.Logger.Error("replica stopped", "group", g.id, "replica", g.replica, "applied", g.applied.Load(), "err", err)
+	if errors.Is(err, ErrRemoved) {
+		e.cfg.Logger.Info("replica removed", "group", g.id, "replica", g.replica, "applied", g.applied.Load())
+	} else {
+		e.metrics.replicasFailed.Inc()
+		e.cfg.Logger.Error("replica stopped", "group", g.id, "replica", g.replica, "applied", g.applied.Load(), "err", err)
+	}
 	if term := g.leads.Swap(0); term != 0 {
 		e.applier.lost(g, term)
 	}
@@ -212,6 +229,11 @@ func (g *group) refuse(in input) {
 	for _, done := range in.reads {
 		if done != nil {
 			done(0, g.stopped())
+		}
+	}
+	for _, p := range in.changes {
+		if p.done != nil {
+			p.done(g.stopped())
 		}
 	}
 }

@@ -16,12 +16,15 @@ type logWriter struct {
 	// busy is when the write under way began, in nanoseconds of the engine's
 	// clock plus one; 0 while there is none.
 	busy atomic.Int64
-	// inBatch are the groups that appended to the batch at hand.
-	inBatch map[*group]bool
 }
 
 func newLogWriter(e *Engine) *logWriter {
-	return &logWriter{engine: e, items: newQueue[logItem](), inBatch: map[*group]bool{}}
+	return &logWriter{engine: e, items: newQueue[logItem]()}
+}
+
+// order has stage add to a batch, and done be called once that is synced.
+func (w *logWriter) order(stage func(*storage.LogBatch), done func()) {
+	w.items.push(logItem{stage: stage, done: done})
 }
 
 func (w *logWriter) loop() {
@@ -44,15 +47,16 @@ func (w *logWriter) loop() {
 // how many are on disk.
 func (w *logWriter) write(items []logItem) (int, error) {
 	batch := w.engine.cfg.Log.NewBatch()
-	clear(w.inBatch)
 	sync, some, n, entries := false, false, 0, 0
 	for ; n < len(items) && (n == 0 || batch.Len() < w.engine.cfg.BatchBytes); n++ {
 		it := &items[n]
-		if !w.fits(it) {
-			break
-		}
 		if it.job == nil {
-			batch.Truncate(it.group.id, it.truncate)
+			if it.stage != nil {
+				it.stage(batch)
+				sync = true
+			} else {
+				batch.Truncate(it.group.id, it.truncate)
+			}
 			some = true
 			continue
 		}
@@ -67,20 +71,6 @@ func (w *logWriter) write(items []logItem) (int, error) {
 		return n, nil
 	}
 	return n, w.commit(batch, sync, entries)
-}
-
-// fits says whether an item can go into the batch at hand. One that overwrites
-// what the same batch appends must wait: the log resolves an overwrite against
-// what is on disk.
-func (w *logWriter) fits(it *logItem) bool {
-	if it.job == nil {
-		return true
-	}
-	if it.job.StaleFrom != 0 && w.inBatch[it.group] {
-		return false
-	}
-	w.inBatch[it.group] = true
-	return true
 }
 
 func (w *logWriter) stage(batch *storage.LogBatch, it *logItem) {
@@ -115,6 +105,9 @@ func (w *logWriter) report(items []logItem) {
 	for i := range items {
 		if job := items[i].job; job != nil {
 			items[i].group.post(func(in *input) { in.appended = append(in.appended, job) })
+		}
+		if done := items[i].done; done != nil {
+			done()
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package cluster
 
-import "github.com/waystation/waystation/storage"
+import (
+	"github.com/waystation/waystation/cluster/replica"
+	"github.com/waystation/waystation/storage"
+)
 
 // Status is what the engine knows of one group. Its parts are read one after
 // the other while the group runs on.
@@ -21,7 +24,14 @@ type Status struct {
 	LogBytes int64
 	// CacheBytes is what of them is kept in memory.
 	CacheBytes int64
-	// Err says why the replica runs no more, nil while it runs.
+	// Conf is the group's replicas as raft here sees them: those of the last
+	// change that is applied.
+	Conf replica.Conf
+	// Progress is what the leader knows of the other replicas, by their ids, as
+	// of its last tick; nil elsewhere. It must not be changed.
+	Progress []replica.Progress
+	// Err says why the replica runs no more, nil while it runs: ErrQuarantined if
+	// it must be replaced.
 	Err error
 }
 
@@ -36,10 +46,11 @@ func (e *Engine) Status(id storage.GroupID) Status {
 		Group: id, Replica: g.replica, Leader: s.Leader, Term: s.Term,
 		Commit: s.Commit, Applied: g.applied.Load(), First: s.First, Last: s.Last,
 		LogBytes: e.cfg.Log.Bytes(id), CacheBytes: g.cache.Bytes(),
+		Conf: s.Conf, Progress: s.progress,
 	}
 	out.Leads = g.leads.Load() == s.Term && s.Leads
 	if f := g.failure.Load(); f != nil {
-		out.Err, out.Leads, out.Leader = f.err, false, 0
+		out.Err, out.Leads, out.Leader, out.Progress = f.err, false, 0, nil
 	}
 	return out
 }

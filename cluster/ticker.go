@@ -33,10 +33,11 @@ func (t *ticker) watch() {
 	}
 }
 
-// tick lets one tick pass. A sole voter that leads has nobody to send a
-// heartbeat to and nobody who could depose it: it is left asleep.
+// tick lets one tick pass. The only replica of a group, when it leads, has
+// nobody to send a heartbeat to and nobody who could depose it: it is left
+// asleep.
 func (g *group) tick() {
-	if g.sole && g.leads.Load() != 0 {
+	if g.status.Load().Alone && g.leads.Load() != 0 {
 		return
 	}
 	g.post(func(in *input) { in.ticks++ })

@@ -17,6 +17,7 @@ import (
 // some payloads for ever, like packets that nobody has worked off.
 //
 //	group 'a'            applied index
+//	group 'c'            the group's replicas
 //	group 's'            spilled to
 //	group 'e' index      what an entry was: term, proposal, checksum
 //	group 'p' index      the spilled payload
@@ -58,13 +59,51 @@ func (t *toy) number(r storage.Reader, kind byte) (uint64, error) {
 	return binary.BigEndian.Uint64(v), nil
 }
 
-func (t *toy) Applied() (uint64, error) {
+func (t *toy) Applied() (uint64, []byte, error) {
 	var err error
 	if t.applied, err = t.number(t.state, 'a'); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	t.spilled, err = t.number(t.state, 's')
-	return t.applied, err
+	if t.spilled, err = t.number(t.state, 's'); err != nil {
+		return 0, nil, err
+	}
+	return t.AppliedIn(t.state)
+}
+
+func (t *toy) AppliedIn(r storage.Reader) (uint64, []byte, error) {
+	applied, err := t.number(r, 'a')
+	if err != nil {
+		return 0, nil, err
+	}
+	conf, err := r.Get(t.key('c', 0))
+	if errors.Is(err, storage.ErrNotFound) {
+		return applied, nil, nil
+	}
+	return applied, conf, err
+}
+
+func (t *toy) ApplyConf(e storage.Entry, conf []byte) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.applied != 0 && e.Index != t.applied+1 {
+		return fmt.Errorf("entry %d after %d", e.Index, t.applied)
+	}
+	b := t.state.NewBatch()
+	b.Set(t.key('c', 0), conf)
+	b.Set(t.key('a', 0), binary.BigEndian.AppendUint64(nil, e.Index))
+	t.applied = e.Index
+	return b.Commit()
+}
+
+func (t *toy) KeyRange() (lower, upper []byte) {
+	return binary.BigEndian.AppendUint32(nil, uint32(t.group)), binary.BigEndian.AppendUint32(nil, uint32(t.group)+1)
+}
+
+func (t *toy) Installed() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, _, err := t.Applied()
+	return err
 }
 
 type outcome struct {

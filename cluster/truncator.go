@@ -104,11 +104,20 @@ func (t *truncator) round() bool {
 			t.engine.cfg.Logger.Error("log not truncated: a flushed state is not durable", "group", c.group.id, "index", c.upTo)
 			continue
 		}
+		floor := c.group.extent.floor(t.hold())
 		c.group.cutTo.Store(c.upTo)
-		c.group.post(func(in *input) { in.truncate = max(in.truncate, c.upTo) })
+		c.group.post(func(in *input) {
+			in.truncate, in.floor = max(in.truncate, c.upTo), max(in.floor, floor)
+		})
 	}
 	t.engine.metrics.truncations.Add(float64(len(cuts)))
 	return len(cuts) > 0
+}
+
+// hold is how much of a group's log may be kept for replicas that lack it.
+func (t *truncator) hold() int64 {
+	cfg := &t.engine.cfg
+	return min(cfg.HoldBytes, cfg.TotalLogBytes/int64(max(1, len(t.engine.list()))))
 }
 
 // due picks the cuts of a round. A group's share is its own limit, or an equal

@@ -17,6 +17,7 @@ import (
 type worker struct {
 	engine *Engine
 	groups queue[*group]
+	calls  queue[func()]
 
 	// in is the input of the group at hand; what of it was answered is zero.
 	in      input
@@ -24,12 +25,21 @@ type worker struct {
 	applies []applyItem
 }
 
-func newWorker(e *Engine) *worker { return &worker{engine: e, groups: newQueue[*group]()} }
+func newWorker(e *Engine) *worker {
+	return &worker{engine: e, groups: newQueue[*group](), calls: newQueue[func()]()}
+}
 
 func (w *worker) push(g *group) { w.groups.push(g) }
 
+// call has done called by the loop once it has handed on all that waits.
+func (w *worker) call(done func()) {
+	w.calls.push(done)
+	w.groups.ring()
+}
+
 func (w *worker) loop() {
 	for w.groups.wait(w.engine.quit) {
+		calls := w.calls.take()
 		groups := w.groups.take()
 		for _, g := range groups {
 			w.guard(g)
@@ -40,6 +50,10 @@ func (w *worker) loop() {
 		clear(w.appends)
 		clear(w.applies)
 		w.appends, w.applies = w.appends[:0], w.applies[:0]
+		for _, done := range calls {
+			done()
+		}
+		w.calls.recycle(calls)
 	}
 }
 
@@ -49,7 +63,7 @@ func (w *worker) guard(g *group) {
 	w.in = g.inbox.take()
 	defer func() {
 		if v := recover(); v != nil {
-			g.fail(fmt.Errorf("raft panicked: %v\n%s", v, debug.Stack()))
+			g.fail(panicked(g, v))
 		}
 		if g.failure.Load() != nil {
 			g.refuse(w.in)
@@ -66,11 +80,24 @@ func (w *worker) guard(g *group) {
 func (w *worker) run(g *group) {
 	w.feed(g, &w.in)
 	w.propose(g, &w.in)
+	if len(w.in.changes) > 0 || w.in.transfer != 0 {
+		w.change(g, &w.in)
+	}
 	w.read(g, &w.in)
 	if w.in.truncate > 0 {
-		w.truncate(g, w.in.truncate)
+		w.truncate(g, w.in.truncate, w.in.floor)
 	}
-	w.drain(g)
+	w.drain(g, w.in.ticks > 0)
+}
+
+// panicked says why raft gave up. It has only the text of an error of the disk:
+// whether that is damage is in the error itself.
+func panicked(g *group, v any) error {
+	err := fmt.Errorf("raft panicked: %v\n%s", v, debug.Stack())
+	if fault := g.core.Fault(); fault != nil {
+		err = fmt.Errorf("%w: %w", fault, err)
+	}
+	return err
 }
 
 // feed gives the core what happened: what was done first, so that the ready
@@ -142,21 +169,22 @@ func (w *worker) read(g *group, in *input) {
 	}
 }
 
-func (w *worker) truncate(g *group, upTo uint64) {
-	job, ok, err := g.core.Truncate(upTo)
+func (w *worker) truncate(g *group, upTo, floor uint64) {
+	job, ok, err := g.core.Truncate(upTo, floor)
 	switch {
 	case err != nil:
 		g.fail(err)
 	case ok:
 		g.extent.cut(job.To.Index)
 		w.appends = append(w.appends, logItem{group: g, truncate: job.To})
-		g.publish() // no ready may follow that would
+		g.publish(false) // no ready may follow that would
 	}
 }
 
-// drain takes all that the core wants done.
-func (w *worker) drain(g *group) {
-	worked := false
+// drain takes all that the core wants done. With look, what it knows of the
+// other replicas is published as well.
+func (w *worker) drain(g *group, look bool) {
+	worked := look
 	for {
 		jobs, ok := g.core.Ready()
 		if !ok {
@@ -165,6 +193,7 @@ func (w *worker) drain(g *group) {
 		worked = true
 		if jobs.Change != nil {
 			w.changed(g, *jobs.Change)
+			look = true
 		}
 		if jobs.Append != nil {
 			w.appends = append(w.appends, logItem{group: g, job: jobs.Append})
@@ -175,12 +204,15 @@ func (w *worker) drain(g *group) {
 		if len(jobs.Send) > 0 {
 			w.engine.transport.Send(g.id, jobs.Send)
 		}
+		for _, m := range jobs.Snapshots {
+			g.core.ReportSnapshot(storage.ReplicaID(m.GetTo()), false)
+		}
 		for _, r := range jobs.Reads {
 			g.confirms.add(r.Index, g.asked.end(r.ID), g.applied.Load)
 		}
 	}
 	if worked {
-		g.publish()
+		g.publish(look)
 	}
 }
 
@@ -200,23 +232,35 @@ func (w *worker) changed(g *group, c replica.Change) {
 	}
 	g.asked.fail(ErrNotLeader)
 	level := slog.LevelInfo
-	if g.sole {
+	if g.status.Load().SoleVoter {
 		level = slog.LevelDebug // it can only become its own leader
 	}
 	w.engine.cfg.Logger.Log(context.Background(), level, "raft changed",
 		"group", g.id, "term", c.Term, "leader", c.Leader, "leads", c.Leads)
 }
 
-func (g *group) publish() {
-	s := g.core.Status()
-	g.status.Store(&s)
+// publish shows the core's state to others; what it knows of the other
+// replicas only now and then.
+func (g *group) publish(look bool) {
+	p := &published{Status: g.core.Status()}
+	switch {
+	case !p.Leads || p.Alone:
+	case look:
+		p.progress = g.core.Progress()
+	default:
+		p.progress = g.status.Load().progress
+	}
+	g.status.Store(p)
 }
 
-// logItem is what the log writer gets: an append, or else a truncation.
+// logItem is what the log writer gets: an append, or a truncation, or what
+// stage adds to a batch that is then synced.
 type logItem struct {
 	group    *group
 	job      *replica.AppendJob
 	truncate storage.Position
+	stage    func(*storage.LogBatch)
+	done     func()
 }
 
 // applyItem is a run of committed entries.

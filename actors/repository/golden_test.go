@@ -51,6 +51,7 @@ func goldenRecords() []golden {
 		{"value/config", cfg.Append(nil)},
 		{"value/stats", m.appendStats(nil)},
 		{"key/applied", clone(m.keyMeta(metaApplied))},
+		{"key/conf", clone(m.keyMeta(metaConf))},
 		{"key/group", clone(m.keyGroup(3))},
 		{"key/repository", clone(m.keyRepo("a\x00b"))},
 		{"key/producer", clone(m.keyProducer("acme/api", "p"))},

@@ -34,6 +34,7 @@ const (
 	metaConfig  = 'c'
 	metaStats   = 's'
 	metaFence   = 'f'
+	metaConf    = 'v' // the replicas of the group, opaque here
 	metaSpilled = 'x' // replica-local, as the spill is
 )
 

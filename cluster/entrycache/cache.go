@@ -73,6 +73,13 @@ func (c *Cache) Put(ents []*pb.Entry) {
 	c.compact()
 }
 
+// Clear drops all that is held.
+func (c *Cache) Clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.clear()
+}
+
 // Slice returns entries from lo on, below hi, of at most maxBytes (but one in
 // any case), or nil if lo is not held. The slice belongs to the caller, the
 // entries do not.

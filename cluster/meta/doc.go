@@ -62,6 +62,8 @@
 //	    7  raft group u32    placement: version u64, and of the last report: term
 //	                         u64, version u64, settled u8, voters
 //	    8  number u64        operation: log time i64 in ms, text; the last 1,000
+//	   15                    the group's replicas, a raftpb.ConfState; no version;
+//	                         absent: they never changed
 //
 // What a node says of itself: name, boot u64, life u64; the gRPC, HTTP, peer and
 // gossip addresses, zone, and program version, each as a name; the lowest and

@@ -28,6 +28,14 @@ func readApplied(r storage.Reader) (uint64, error) {
 	return index, corrupt(k, "applied index", err)
 }
 
+func readConf(r storage.Reader) ([]byte, error) {
+	b, err := r.Get(key(tableConf))
+	if errors.Is(err, storage.ErrNotFound) {
+		return nil, nil
+	}
+	return b, err
+}
+
 func readView(r storage.Reader) (*View, error) {
 	v := &View{}
 	k := key(tableCluster)

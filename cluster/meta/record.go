@@ -17,6 +17,8 @@ const (
 
 	tablePlacement = 7
 	tableOperation = 8
+
+	tableConf = 15
 )
 
 // key begins a key of a table. ff ff is no partition's number.

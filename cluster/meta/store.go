@@ -13,9 +13,8 @@ import (
 // Store applies the meta group's entries to the state: the cluster's state
 // machine of group 0. View and Leading may be called from any goroutine.
 type Store struct {
-	state   *storage.State
-	applied uint64
-	view    atomic.Pointer[View]
+	state *storage.State
+	view  atomic.Pointer[View]
 
 	mu      sync.Mutex
 	term    uint64 // in which this node leads, or 0
@@ -27,8 +26,7 @@ type Store struct {
 // *storage.CorruptError.
 func Open(state *storage.State) (*Store, error) {
 	s := &Store{state: state, turn: make(chan struct{})}
-	var err error
-	if s.applied, err = readApplied(state); err != nil {
+	if _, err := readApplied(state); err != nil {
 		return nil, fmt.Errorf("open meta: %w", err)
 	}
 	v, err := readView(state)
@@ -61,7 +59,42 @@ func (s *Store) Leading() (term uint64, changed <-chan struct{}) {
 }
 
 // Applied implements cluster.StateMachine.
-func (s *Store) Applied() (uint64, error) { return s.applied, nil }
+func (s *Store) Applied() (uint64, []byte, error) { return s.AppliedIn(s.state) }
+
+// AppliedIn implements cluster.StateMachine.
+func (s *Store) AppliedIn(r storage.Reader) (uint64, []byte, error) {
+	applied, err := readApplied(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	conf, err := readConf(r)
+	return applied, conf, err
+}
+
+// ApplyConf implements cluster.StateMachine.
+func (s *Store) ApplyConf(e storage.Entry, conf []byte) error {
+	b := s.state.NewBatch()
+	r := appliedRecord(e.Index)
+	b.Set(r.Key, r.Value)
+	b.Set(key(tableConf), conf)
+	if err := b.Commit(); err != nil {
+		return fmt.Errorf("apply meta entry %d: %w", e.Index, err)
+	}
+	return nil
+}
+
+// KeyRange implements cluster.StateMachine: nothing comes behind meta's keys.
+func (s *Store) KeyRange() (lower, upper []byte) { return []byte{0xff, 0xff}, []byte{0xff, 0xff, 0xff} }
+
+// Installed implements cluster.StateMachine.
+func (s *Store) Installed() error {
+	v, err := readView(s.state)
+	if err != nil {
+		return fmt.Errorf("open meta: %w", err)
+	}
+	s.publish(v)
+	return nil
+}
 
 // Apply implements cluster.StateMachine. The result is a Result, or nil for
 // an entry that opens a term.
@@ -86,7 +119,6 @@ func (s *Store) Apply(e storage.Entry) (any, error) {
 	if err := b.Commit(); err != nil {
 		return nil, fmt.Errorf("apply meta entry %d: %w", e.Index, err)
 	}
-	s.applied = e.Index
 	if old := s.View(); old != out.View {
 		s.publish(out.View)
 	}

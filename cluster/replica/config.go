@@ -31,6 +31,8 @@ type Cache interface {
 	// First returns the oldest index held, or 0.
 	First() uint64
 	Term(index uint64) (term uint64, held bool)
+	// Clear drops all: a snapshot took the place of the log.
+	Clear()
 }
 
 // Config is what a replica is made from.
@@ -38,9 +40,7 @@ type Config struct {
 	// Group is the raft group, ID this replica's id in it.
 	Group storage.GroupID
 	ID    storage.ReplicaID
-	// Voters are the replicas that vote, this one among them.
-	Voters []storage.ReplicaID
-	// Start is what Reconcile made of the disk.
+	// Start is what Reconcile made of the disk, the configuration too.
 	Start Start
 	// Log reads entries that have left the cache.
 	Log LogReader
@@ -92,9 +92,6 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxMessageBytes == 0 || c.MaxUncommittedBytes == 0 || c.MaxApplyingBytes == 0 || c.MaxInflightMessages < 1 {
 		errs = append(errs, errors.New("a size limit is zero"))
-	}
-	if len(c.Voters) == 0 {
-		errs = append(errs, errors.New("no voters"))
 	}
 	return errors.Join(errs...)
 }

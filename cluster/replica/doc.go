@@ -6,9 +6,11 @@
 //
 // # Inputs
 //
-// [Replica.Propose], [Replica.ReadIndex], [Replica.Step], [Replica.Tick],
-// [Replica.Campaign] and [Replica.Truncate] feed the replica. [Replica.Appended]
-// and [Replica.Applied] tell it that a job is done. None of them may be called
+// [Replica.Propose], [Replica.ProposeConf], [Replica.ReadIndex], [Replica.Step],
+// [Replica.StepSnapshot], [Replica.Tick], [Replica.Campaign],
+// [Replica.TransferLeader] and [Replica.Truncate] feed the replica.
+// [Replica.Appended], [Replica.Applied] and [Replica.ReportSnapshot] tell it that
+// a job is done. None of them may be called
 // while another one runs: the caller gives each replica one owner.
 //
 // # Outputs
@@ -50,9 +52,32 @@
 // which after a restart may be behind what an earlier life acknowledged. The
 // replica holds reads back until an entry of its own term is committed.
 //
-// # What is not here
+// # Members
 //
-// Snapshots and changes of membership: a replica that is sent a snapshot
-// refuses it ([ErrSnapshot]), and logs are never cut before every voter has
-// what is cut.
+// [Conf] says which replicas a group has. It is part of the state: whoever
+// applies an entry for which [IsConfChange] holds stores what [Conf.Next] makes
+// of it together with the applied index, and only then calls [Replica.Applied],
+// upon which raft switches. Both come from one pure function, so that a restart
+// between the two finds the same configuration. A change that makes no sense
+// changes nothing, on every replica alike.
+//
+// # Truncation
+//
+// A leader keeps what any other replica lacks. A follower cannot know that, and
+// might keep everything, or next to nothing: the one fills its disk, the other
+// makes every election cost a snapshot for each replica that is a moment behind.
+// So the leader's bound travels in its heartbeats (in their index, which raft
+// does not use), and all replicas cut at about the same place. What a follower
+// was told only decides who will need a snapshot: it never cuts more than its
+// own caller vouches for. Whoever is away for too long loses its claim: what
+// may be held for it is the caller's floor.
+//
+// # Snapshots
+//
+// Raft hands out a message with metadata only ([Jobs].Snapshots); the caller
+// sends its newest state behind it and answers with [Replica.ReportSnapshot].
+// The receiver stages all of the data, then hands the message to
+// [Replica.StepSnapshot], and installs only what comes out as [AppendJob].Install,
+// in the order of [InstallSteps]. A start after a crash in between redoes the
+// last step or drops it all ([Start]).
 package replica

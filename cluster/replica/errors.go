@@ -16,7 +16,10 @@ var (
 	// ErrTombstone says that the replica was removed from this node; its id is
 	// never used again.
 	ErrTombstone = errors.New("replica was removed from this node")
-	// ErrSnapshot says that a snapshot was offered, which this version cannot
-	// install.
-	ErrSnapshot = errors.New("snapshots are not supported by this version")
+	// ErrSnapshot says that a snapshot was not taken: it is not newer than what
+	// this replica has, or its message came without its data.
+	ErrSnapshot = errors.New("snapshot not taken")
+	// ErrConf says that a change of the configuration makes no sense, or comes
+	// while another one is under way: nothing was changed.
+	ErrConf = errors.New("change of configuration refused")
 )

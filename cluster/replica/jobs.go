@@ -17,11 +17,19 @@ type Jobs struct {
 	Reads []Read
 	// Change is set when term, leader or this replica's role changed.
 	Change *Change
+	// Snapshots are to be sent to replicas that lack what was cut off: the
+	// message's index, term and configuration are to be replaced by those of the
+	// state that is sent. Each is answered with ReportSnapshot, whatever comes of
+	// it, or with nothing once the leadership is lost.
+	Snapshots []*pb.Message
 }
 
 // AppendJob is written into the log in one batch: first the stale tail goes,
-// then Entries and HardState are set.
+// then Entries and HardState are set. If Install is set, that goes before all
+// else, and HardState is written with it.
 type AppendJob struct {
+	// Install is a snapshot that takes the place of state and log.
+	Install *Install
 	// StaleFrom to StaleTo, both inclusive, are written entries that Entries
 	// overwrite. There are none if StaleFrom is 0.
 	StaleFrom, StaleTo uint64
@@ -38,11 +46,13 @@ type AppendJob struct {
 
 // Empty says that nothing is to be written: the job only waits for those
 // before it.
-func (j *AppendJob) Empty() bool { return len(j.Entries) == 0 && j.HardState == nil }
+func (j *AppendJob) Empty() bool {
+	return len(j.Entries) == 0 && j.HardState == nil && j.Install == nil
+}
 
-// ApplyJob is a run of committed entries. Those without data are a new
-// leader's first; those of a type other than normal change the membership,
-// which the one who applies must refuse.
+// ApplyJob is a run of committed entries. Normal ones without data are a new
+// leader's first; those for which IsConfChange holds change the configuration:
+// who applies them stores what Conf.Next makes of them with the applied index.
 type ApplyJob struct {
 	// Entries and their payloads are shared: they must not be changed.
 	Entries []storage.Entry

@@ -25,14 +25,17 @@ type logView struct {
 	// confirmed is used only where invariant.StaleTail is planted.
 	confirmed uint64
 	start     Start
-	voters    []uint64
+	// snapshot is what a replica that lacks what was cut off is to be sent.
+	snapshot func() *pb.Snapshot
+	// fault is the last error of the disk: raft only panics with its text.
+	fault error
 }
 
 var _ raft.Storage = (*logView)(nil)
 
 func (l *logView) InitialState() (*pb.HardState, *pb.ConfState, error) {
 	hs := l.start.HardState
-	return &pb.HardState{Term: &hs.Term, Vote: &hs.Vote, Commit: &hs.Commit}, &pb.ConfState{Voters: l.voters}, nil
+	return &pb.HardState{Term: &hs.Term, Vote: &hs.Vote, Commit: &hs.Commit}, l.start.Conf.State(), nil
 }
 
 func (l *logView) FirstIndex() (uint64, error) { return l.truncated.Index + 1, nil }
@@ -78,7 +81,17 @@ func (l *logView) Entries(lo, hi, maxBytes uint64) ([]*pb.Entry, error) {
 }
 
 func (l *logView) Snapshot() (*pb.Snapshot, error) {
+	if s := l.snapshot(); s != nil {
+		return s, nil
+	}
 	return nil, raft.ErrSnapshotTemporarilyUnavailable
+}
+
+// install puts a snapshot in the place of the whole log.
+func (l *logView) install(to storage.Position) {
+	l.cache.Clear()
+	l.truncated, l.written = to, to.Index
+	l.start.Last = storage.Position{}
 }
 
 // readErr maps the storage's sentinels to raft's, which compares with ==.
@@ -92,7 +105,8 @@ func (l *logView) readErr(verb string, index uint64, err error) error {
 	case errors.Is(err, storage.ErrCompacted), index <= l.truncated.Index:
 		return raft.ErrCompacted
 	default:
-		return fmt.Errorf("%s %d of group %d: %w", verb, index, l.group, err)
+		l.fault = fmt.Errorf("%s %d of group %d: %w", verb, index, l.group, err)
+		return l.fault
 	}
 }
 

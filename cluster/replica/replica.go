@@ -4,10 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
-	"go.etcd.io/raft/v3/tracker"
 
 	"github.com/waystation/waystation/internal/invariant"
 	"github.com/waystation/waystation/storage"
@@ -32,6 +32,18 @@ type Replica struct {
 	held []uint64
 	// outbox are messages to peers that waited for an append.
 	outbox []*pb.Message
+
+	// conf is what raft runs under.
+	conf Conf
+	// changing is the index of the last change of configuration that was
+	// proposed here, in changingTerm.
+	changing, changingTerm uint64
+	// ticks ever counted, and at which of them each peer was last heard.
+	ticks uint64
+	heard map[uint64]uint64
+	// vouched is the highest index up to which the state is known to be durable;
+	// told is how far the leader lets its followers truncate.
+	vouched, told uint64
 }
 
 // New makes a replica from cfg, which must be valid.
@@ -42,14 +54,12 @@ func New(cfg Config) (*Replica, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = silent{}
 	}
-	voters := make([]uint64, len(cfg.Voters))
-	for i, v := range cfg.Voters {
-		voters[i] = uint64(v)
-	}
 	log := &logView{
-		group: cfg.Group, reader: cfg.Log, cache: cfg.Cache, voters: voters,
+		group: cfg.Group, reader: cfg.Log, cache: cfg.Cache,
 		truncated: cfg.Start.Truncated, written: cfg.Start.Last.Index, start: cfg.Start,
 	}
+	r := &Replica{cfg: cfg, log: log, hard: cfg.Start.HardState, conf: cfg.Start.Conf, heard: map[uint64]uint64{}}
+	log.snapshot = r.snapshot
 	rn, err := raft.NewRawNode(&raft.Config{
 		ID:                        uint64(cfg.ID),
 		ElectionTick:              cfg.ElectionTicks,
@@ -71,7 +81,7 @@ func New(cfg Config) (*Replica, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make replica: %w", err)
 	}
-	r := &Replica{cfg: cfg, rn: rn, log: log, hard: cfg.Start.HardState}
+	r.rn = rn
 	r.change.Term = r.hard.Term
 	return r, nil
 }
@@ -89,6 +99,48 @@ func (r *Replica) Propose(term uint64, data []byte) error {
 	return err
 }
 
+// unplaced is a proposed entry that has not yet come out of Ready.
+const unplaced = math.MaxUint64
+
+// ProposeConf appends a change of the configuration if this replica leads in
+// term, under ErrNotLeader and ErrDropped as in Propose. ErrConf says that the
+// change makes no sense, or that the one before is not yet applied here: raft
+// itself would put an empty entry in its place.
+func (r *Replica) ProposeConf(term uint64, cc *pb.ConfChangeV2) error {
+	s := r.rn.BasicStatus()
+	if s.RaftState != raft.StateLeader || s.GetTerm() != term {
+		return ErrNotLeader
+	}
+	if r.termStart == 0 || s.Applied < r.termStart || r.changingTerm == term && s.Applied < r.changing {
+		return fmt.Errorf("%w: an earlier one is under way", ErrConf)
+	}
+	if r.conf.Joint() != cc.LeaveJoint() {
+		return fmt.Errorf("%w: a joint configuration is left before the next change", ErrConf)
+	}
+	if _, refused := r.conf.Next(cc); refused != nil {
+		return refused
+	}
+	err := r.rn.ProposeConfChange(cc)
+	if errors.Is(err, raft.ErrProposalDropped) {
+		return ErrDropped
+	}
+	if err == nil {
+		r.changing, r.changingTerm = unplaced, term
+	}
+	return err
+}
+
+// TransferLeader hands leadership over to another voter, once that has the
+// whole log. Until it has, or an election timeout has passed, proposals are
+// dropped.
+func (r *Replica) TransferLeader(to storage.ReplicaID) error {
+	if r.rn.BasicStatus().RaftState != raft.StateLeader {
+		return ErrNotLeader
+	}
+	r.rn.TransferLeader(uint64(to))
+	return nil
+}
+
 // ReadIndex asks for a read that sees all that is committed now. It appears in
 // Jobs.Reads under id, or never if leadership is lost: the caller gives its
 // reads up when Jobs.Change says so.
@@ -102,21 +154,33 @@ func (r *Replica) ReadIndex(id uint64) error {
 }
 
 // Step takes a message from another replica of the group. The message belongs
-// to the replica from then on.
+// to the replica from then on. A snapshot's comes through StepSnapshot.
 func (r *Replica) Step(m *pb.Message) error {
 	if m.GetType() == pb.MsgSnap {
 		return fmt.Errorf("step message from replica %d: %w", m.GetFrom(), ErrSnapshot)
 	}
+	return r.step(m)
+}
+
+func (r *Replica) step(m *pb.Message) error {
+	r.hear(m.GetFrom())
 	if err := r.rn.Step(m); err != nil {
 		return fmt.Errorf("step message from replica %d: %w", m.GetFrom(), err)
 	}
+	if m.GetType() == pb.MsgHeartbeat && r.rn.BasicStatus().Lead == m.GetFrom() {
+		r.told = m.GetIndex()
+	}
 	return nil
 }
+
+// hear notes that a replica lives.
+func (r *Replica) hear(from uint64) { r.heard[from] = r.ticks }
 
 // Tick lets n ticks pass, but only a fifth of an election timeout at a time:
 // who was stalled has not waited for a leader all that while.
 func (r *Replica) Tick(n int) {
 	for range min(n, r.cfg.maxTicks()) {
+		r.ticks++
 		r.rn.Tick()
 	}
 }
@@ -132,8 +196,20 @@ func (r *Replica) Campaign() error {
 
 // SoleVoter says that this replica is the group's only voter.
 func (r *Replica) SoleVoter() bool {
-	return len(r.log.voters) == 1 && r.log.voters[0] == uint64(r.cfg.ID)
+	return len(r.conf.Voters) == 1 && r.conf.Voters[0] == r.cfg.ID && !r.conf.Joint()
 }
+
+// Alone says that this replica is the group's only one: there is nobody to
+// send a heartbeat to.
+func (r *Replica) Alone() bool { return r.SoleVoter() && len(r.conf.Learners) == 0 }
+
+// Conf is the configuration that raft runs under: that of the last change which
+// was reported as applied.
+func (r *Replica) Conf() Conf { return r.conf }
+
+// Fault is the last error of the disk, of which a panic of raft has only the
+// text.
+func (r *Replica) Fault() error { return r.log.fault }
 
 // Appended says that job and all append jobs before it are on disk.
 func (r *Replica) Appended(job *AppendJob) {
@@ -144,7 +220,30 @@ func (r *Replica) Appended(job *AppendJob) {
 }
 
 // Applied says that job and all apply jobs before it are applied.
-func (r *Replica) Applied(job *ApplyJob) { r.deliver(job.responses) }
+func (r *Replica) Applied(job *ApplyJob) {
+	for i := range job.Entries {
+		if IsConfChange(&job.Entries[i]) {
+			r.applyConf(&job.Entries[i])
+		}
+	}
+	r.deliver(job.responses)
+}
+
+// applyConf has raft switch to the configuration that the apply loop stored.
+func (r *Replica) applyConf(e *storage.Entry) {
+	cc, err := ConfChange(e)
+	if err != nil {
+		panic(err) // the apply loop would not have come past it
+	}
+	next, refused := r.conf.Next(cc)
+	if refused != nil {
+		return
+	}
+	if got := fromConfState(r.rn.ApplyConfChange(cc)); !got.Equal(next) {
+		panic(fmt.Sprintf("entry %d changes the configuration to %v, raft says %v", e.Index, next, got))
+	}
+	r.conf = next
+}
 
 func (r *Replica) deliver(ms []*pb.Message) {
 	for _, m := range ms {
@@ -174,7 +273,7 @@ func (r *Replica) Ready() (Jobs, bool) {
 		case raft.LocalApplyThread:
 			jobs.Apply = &ApplyJob{Entries: fromRaft(m.GetEntries()), responses: m.GetResponses()}
 		default:
-			r.outbox = append(r.outbox, m)
+			r.post(m, &jobs)
 		}
 	}
 	for _, s := range rd.ReadStates {
@@ -183,6 +282,19 @@ func (r *Replica) Ready() (Jobs, bool) {
 	jobs.Send, r.outbox = r.outbox, nil
 	r.releaseReads()
 	return jobs, true
+}
+
+// post puts a message of raft's where it belongs.
+func (r *Replica) post(m *pb.Message, jobs *Jobs) {
+	switch m.GetType() {
+	case pb.MsgSnap:
+		jobs.Snapshots = append(jobs.Snapshots, m)
+		return
+	case pb.MsgHeartbeat:
+		// Raft does not use a heartbeat's index.
+		m.Index = new(r.bound())
+	}
+	r.outbox = append(r.outbox, m)
 }
 
 func (r *Replica) flushOutbox() (Jobs, bool) {
@@ -238,6 +350,8 @@ func firstOfTerm(ents []*pb.Entry, term uint64) uint64 {
 // nothing but a commit index for which nobody waits: it then goes along with
 // the next job.
 func (r *Replica) appendJob(m *pb.Message, sync bool) *AppendJob {
+	snap := m.GetSnapshot()
+	sync = sync || !raft.IsEmptySnap(snap)
 	if !sync && len(m.GetResponses()) == 0 {
 		return nil
 	}
@@ -246,12 +360,28 @@ func (r *Replica) appendJob(m *pb.Message, sync bool) *AppendJob {
 		job.responses = nil
 		r.deliver(m.GetResponses())
 	}
+	if !raft.IsEmptySnap(snap) {
+		in := InstallOf(snap)
+		job.Install, r.conf, r.hardDirty = &in, in.Conf, true
+		r.log.install(in.To)
+	}
+	if r.changing == unplaced {
+		r.placeChange(job.Entries)
+	}
 	job.StaleFrom, job.StaleTo = r.log.append(m.GetEntries())
 	if sync && r.hardDirty {
 		hard := r.hard
 		job.HardState, r.hardDirty = &hard, false
 	}
 	return job
+}
+
+func (r *Replica) placeChange(ents []storage.Entry) {
+	for i := range ents {
+		if IsConfChange(&ents[i]) {
+			r.changing = ents[i].Index
+		}
+	}
 }
 
 // releaseReads hands the held reads to raft once an entry of the own term is
@@ -264,48 +394,4 @@ func (r *Replica) releaseReads() {
 		r.rn.ReadIndex(binary.BigEndian.AppendUint64(nil, id))
 	}
 	r.held = r.held[:0]
-}
-
-// Truncate cuts the log off up to at most upTo, and returns what is to be
-// written, or false if nothing can go. The caller vouches that the state up to
-// upTo is durable. A leader keeps what a voter still lacks; a follower among
-// several voters does not know what they lack, and keeps everything.
-func (r *Replica) Truncate(upTo uint64) (TruncateJob, bool, error) {
-	s := r.rn.BasicStatus()
-	upTo = min(upTo, s.Applied, r.log.written)
-	if !r.SoleVoter() {
-		if s.RaftState != raft.StateLeader {
-			return TruncateJob{}, false, nil
-		}
-		r.rn.WithProgress(func(_ uint64, _ raft.ProgressType, pr tracker.Progress) {
-			upTo = min(upTo, pr.Match)
-		})
-	}
-	if upTo <= r.log.truncated.Index {
-		return TruncateJob{}, false, nil
-	}
-	term, err := r.log.Term(upTo)
-	if err != nil {
-		return TruncateJob{}, false, fmt.Errorf("truncate log to %d: %w", upTo, err)
-	}
-	// The bound moves before the log does: who reads below it from now on is
-	// told ErrCompacted, however far the writing has come.
-	r.log.truncated = storage.Position{Index: upTo, Term: term}
-	return TruncateJob{To: r.log.truncated}, true, nil
-}
-
-// Status is a view of a replica.
-type Status struct {
-	Change
-	Commit, Applied uint64
-	// First and Last bound the log; it is empty when First is Last+1.
-	First, Last uint64
-}
-
-// Status returns the replica's state as it last came out of Ready.
-func (r *Replica) Status() Status {
-	return Status{
-		Change: r.change, Commit: r.hard.Commit, Applied: r.rn.BasicStatus().Applied,
-		First: r.log.truncated.Index + 1, Last: r.log.written,
-	}
 }

@@ -23,6 +23,7 @@ type disk struct {
 	hard      storage.HardState
 	recorded  bool
 	truncated storage.Position
+	marker    storage.Position
 	reads     int
 	fail      error
 }
@@ -75,6 +76,11 @@ func (d *disk) truncate(j TruncateJob) {
 	d.truncated = j.To
 }
 
+func (d *disk) reset(to storage.Position, hard storage.HardState) {
+	clear(d.entries)
+	d.truncated, d.hard, d.marker = to, hard, storage.Position{}
+}
+
 func (d *disk) last() storage.Position {
 	last := d.truncated
 	for i, e := range d.entries {
@@ -88,25 +94,33 @@ func (d *disk) last() storage.Position {
 // machine is a replica with its disk and the jobs that nobody did yet.
 type machine struct {
 	id      storage.ReplicaID
-	voters  []storage.ReplicaID
 	disk    *disk
 	core    *Replica
-	state   []string // what was applied
-	applied uint64
+	state   state
+	staged  *state
 	appends []*AppendJob
 	applies []*ApplyJob
+	snaps   []*pb.Message
 	reads   uint64
 }
 
-func newMachine(id storage.ReplicaID, voters []storage.ReplicaID) *machine {
-	return &machine{id: id, voters: voters, disk: &disk{entries: map[uint64]storage.Entry{}}}
+// state is what was applied.
+type state struct {
+	words   []string
+	applied storage.Position
+	conf    []byte
 }
 
-func (m *machine) start(cacheBytes int64) error {
-	m.appends, m.applies = nil, nil
+func newMachine(id storage.ReplicaID) *machine {
+	return &machine{id: id, disk: &disk{entries: map[uint64]storage.Entry{}}}
+}
+
+func (m *machine) start(cacheBytes int64, join bool) error {
+	m.appends, m.applies, m.snaps = nil, nil, nil
 	found := Found{
 		Recorded: m.disk.recorded, Replica: m.id, Truncated: m.disk.truncated,
-		HardState: m.disk.hard, Last: m.disk.last(), Applied: m.applied,
+		HardState: m.disk.hard, Last: m.disk.last(), Applied: m.state.applied.Index, Conf: m.state.conf,
+		Install: m.disk.marker, Join: join,
 	}
 	start, err := Reconcile(m.id, found)
 	if err != nil {
@@ -114,9 +128,22 @@ func (m *machine) start(cacheBytes int64) error {
 	}
 	if start.Fresh {
 		m.disk.recorded, m.disk.truncated, m.disk.hard = true, start.Truncated, start.HardState
+		if !join { // these groups are made with several voters at once
+			start.Conf, err = ParseConf(m.state.conf)
+		}
+	}
+	if start.Redo {
+		m.disk.reset(start.Truncated, start.HardState)
+	}
+	if start.Drop {
+		m.disk.marker = storage.Position{}
+	}
+	m.staged = nil
+	if err != nil {
+		return err
 	}
 	c := DefaultConfig()
-	c.ID, c.Voters, c.Start, c.Log, c.Cache = m.id, m.voters, start, m.disk, entrycache.New(cacheBytes)
+	c.ID, c.Start, c.Log, c.Cache = m.id, start, m.disk, entrycache.New(cacheBytes)
 	m.core, err = New(c)
 	return err
 }
@@ -169,10 +196,14 @@ func (s *script) run(d *datadriven.TestData, out *strings.Builder) error {
 				ids = append(ids, s.ids[v[0]-'1'])
 			}
 		}
-		s.stabilize(ids)
+		s.stabilize(ids, d.HasArg("hold"))
 		return nil
 	case "deliver", "drop":
 		return s.deliver(d, out)
+	case "join":
+		return s.join(d)
+	case "snapshot":
+		return s.snapshot(d, out)
 	}
 	m := s.node(d)
 	switch d.Cmd {
@@ -180,6 +211,24 @@ func (s *script) run(d *datadriven.TestData, out *strings.Builder) error {
 		return m.core.Campaign()
 	case "propose":
 		return s.propose(d, m)
+	case "conf":
+		return s.conf(d, m)
+	case "transfer":
+		var to uint64
+		d.ScanArgs(s.t, "to", &to)
+		return m.core.TransferLeader(storage.ReplicaID(to))
+	case "report":
+		var to uint64
+		d.ScanArgs(s.t, "to", &to)
+		m.core.ReportSnapshot(storage.ReplicaID(to), !d.HasArg("lost"))
+	case "install":
+		s.install(d, m, out)
+	case "members":
+		fmt.Fprintf(out, "%v; state %v\n", m.core.Conf(), m.conf())
+	case "progress":
+		for _, p := range m.core.Progress() {
+			fmt.Fprintf(out, "%d: match=%d learner=%t active=%t snapshot=%t\n", p.Replica, p.Match, p.Learner, p.Active, p.Snapshot)
+		}
 	case "ready":
 		s.ready(m, out)
 	case "write":
@@ -188,7 +237,7 @@ func (s *script) run(d *datadriven.TestData, out *strings.Builder) error {
 		for range len(m.applies) {
 			s.applyOne(m)
 		}
-		fmt.Fprintf(out, "applied to %d: %s\n", m.applied, strings.Join(m.state, " "))
+		fmt.Fprintf(out, "applied to %d: %s\n", m.state.applied.Index, strings.Join(m.state.words, " "))
 	case "read":
 		m.reads++
 		return m.core.ReadIndex(m.reads)
@@ -207,7 +256,7 @@ func (s *script) run(d *datadriven.TestData, out *strings.Builder) error {
 	case "lose":
 		return s.lose(d, m)
 	case "restart":
-		return m.start(s.cache)
+		return m.start(s.cache, false)
 	case "log":
 		s.dump(m, out)
 	case "status":
@@ -230,9 +279,11 @@ func (s *script) make(d *datadriven.TestData) error {
 	for i := range n {
 		s.ids = append(s.ids, storage.ReplicaID(i+1))
 	}
+	conf := Conf{Voters: slices.Clone(s.ids)}.Marshal()
 	for _, id := range s.ids {
-		s.nodes[id] = newMachine(id, s.ids)
-		if err := s.nodes[id].start(s.cache); err != nil {
+		s.nodes[id] = newMachine(id)
+		s.nodes[id].state.conf = conf
+		if err := s.nodes[id].start(s.cache, false); err != nil {
 			return err
 		}
 	}
@@ -272,6 +323,10 @@ func (s *script) ready(m *machine, out *strings.Builder) {
 			fmt.Fprintf(out, "send %s\n", raft.DescribeMessage(x, nil))
 		}
 		s.net = append(s.net, jobs.Send...)
+		for _, x := range jobs.Snapshots {
+			m.snaps = append(m.snaps, x)
+			fmt.Fprintf(out, "snapshot wanted by %d\n", x.GetTo())
+		}
 		for _, r := range jobs.Reads {
 			fmt.Fprintf(out, "read %d at %d\n", r.ID, r.Index)
 		}
@@ -280,6 +335,9 @@ func (s *script) ready(m *machine, out *strings.Builder) {
 
 func describe(j *AppendJob) string {
 	var b strings.Builder
+	if j.Install != nil {
+		fmt.Fprintf(&b, "install=%d:%d ", j.Install.To.Index, j.Install.To.Term)
+	}
 	fmt.Fprintf(&b, "entries=%s", list(j.Entries))
 	if j.StaleFrom != 0 {
 		fmt.Fprintf(&b, " stale=[%d,%d]", j.StaleFrom, j.StaleTo)
@@ -309,7 +367,7 @@ func (s *script) write(d *datadriven.TestData, m *machine, out *strings.Builder)
 	for range n {
 		j := m.appends[0]
 		m.appends = m.appends[1:]
-		m.disk.write(j)
+		m.write(j)
 		if !d.HasArg("noack") {
 			m.core.Appended(j)
 		}
@@ -320,16 +378,25 @@ func (s *script) write(d *datadriven.TestData, m *machine, out *strings.Builder)
 func (s *script) applyOne(m *machine) {
 	j := m.applies[0]
 	m.applies = m.applies[1:]
-	for _, e := range j.Entries {
-		if e.Index != max(m.applied, InitialPosition().Index)+1 {
-			s.t.Fatalf("replica %d applies %d after %d", m.id, e.Index, m.applied)
+	for i := range j.Entries {
+		e := &j.Entries[i]
+		if e.Index != max(m.state.applied.Index, InitialPosition().Index)+1 {
+			s.t.Fatalf("replica %d applies %d after %d", m.id, e.Index, m.state.applied.Index)
 		}
 		if on, ok := m.disk.entries[e.Index]; !ok || on.Term != e.Term {
 			s.t.Fatalf("replica %d applies entry %d, which is not in its log", m.id, e.Index)
 		}
-		m.applied = e.Index
-		if len(e.Data) > 0 {
-			m.state = append(m.state, string(e.Data))
+		m.state.applied = storage.Position{Index: e.Index, Term: e.Term}
+		switch {
+		case IsConfChange(e):
+			cc, err := ConfChange(e)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			next, _ := m.conf().Next(cc)
+			m.state.conf = next.Marshal()
+		case len(e.Data) > 0:
+			m.state.words = append(slices.Clip(m.state.words), string(e.Data))
 		}
 	}
 	m.core.Applied(j)
@@ -359,8 +426,8 @@ func (s *script) deliver(d *datadriven.TestData, out *strings.Builder) error {
 }
 
 // stabilize does everything that the given replicas want done, until nothing is
-// left. What they send to others is lost.
-func (s *script) stabilize(ids []storage.ReplicaID) {
+// left. What they send to others is lost. With hold, snapshots are not sent.
+func (s *script) stabilize(ids []storage.ReplicaID, hold bool) {
 	for range 1000 {
 		before := len(s.net)
 		busy := false
@@ -373,10 +440,20 @@ func (s *script) stabilize(ids []storage.ReplicaID) {
 			s.ready(m, &sink)
 			busy = busy || len(m.appends)+len(m.applies) > 0
 			for _, j := range m.appends {
-				m.disk.write(j)
+				m.write(j)
 				m.core.Appended(j)
 			}
 			m.appends = nil
+			var snaps []*pb.Message
+			if !hold {
+				snaps, m.snaps = m.snaps, nil
+			}
+			for _, x := range snaps {
+				busy = true
+				to := s.nodes[storage.ReplicaID(x.GetTo())]
+				ok := to.core != nil && slices.Contains(ids, to.id) && s.carry(m, to, x) == nil
+				m.core.ReportSnapshot(to.id, ok)
+			}
 			for len(m.applies) > 0 {
 				s.applyOne(m)
 			}
@@ -398,7 +475,9 @@ func (s *script) stabilize(ids []storage.ReplicaID) {
 func (s *script) truncate(d *datadriven.TestData, m *machine, out *strings.Builder) error {
 	var to uint64
 	d.ScanArgs(s.t, "to", &to)
-	j, ok, err := m.core.Truncate(to)
+	var floor uint64
+	d.MaybeScanArgs(s.t, "floor", &floor)
+	j, ok, err := m.core.Truncate(to, floor)
 	if err != nil || !ok {
 		fmt.Fprint(out, "nothing to truncate\n")
 		return err
@@ -423,7 +502,7 @@ func (s *script) lose(d *datadriven.TestData, m *machine) error {
 		m.disk.recorded, m.disk.truncated = false, storage.Position{}
 	}
 	if d.HasArg("state") {
-		m.applied, m.state = 0, nil
+		m.state = state{conf: m.state.conf}
 	}
 	if d.HasArg("hard") {
 		m.disk.hard = storage.HardState{}
