@@ -203,7 +203,7 @@ func (e *Engine) clear(gr *group) error {
 		return err
 	}
 	entries := e.cfg.Log.NewBatch()
-	entries.DeleteGroup(gr.id)
+	entries.DropGroup(gr.id)
 	if err := entries.Commit(true); err != nil {
 		err = fmt.Errorf("delete log of replica %d: %w", gr.replica, err)
 		e.fatal(err)

@@ -315,7 +315,7 @@ func (l *life) flush() {
 		if !g.sm.durable(r, g.cut.upTo) {
 			g.w.violate("node %d: the flushed state of group %d is not durable at %d", l.id, g.id, g.cut.upTo)
 		}
-		job, ok, err := g.core.Truncate(g.cut.upTo)
+		job, ok, err := g.core.Truncate(g.cut.upTo, 0)
 		l.w.must(err)
 		if ok {
 			l.writes = append(l.writes, logItem{group: g, truncate: job.To})

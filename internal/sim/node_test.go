@@ -157,7 +157,8 @@ func (l *life) open(id storage.GroupID) (*group, error) {
 	}
 	w.oracle.started(l.node, g)
 	c := replica.DefaultConfig()
-	c.Group, c.ID, c.Voters = id, me, w.voters()
+	c.Group, c.ID = id, me
+	start.Conf = replica.Conf{Voters: w.voters()}
 	c.Start, c.Log, c.Cache = start, l.logs, g.cache
 	c.MaxMessageBytes, c.MaxInflightMessages, c.MaxApplyingBytes = 1000, 8, 2000
 	g.applied = start.Applied
