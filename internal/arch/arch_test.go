@@ -195,7 +195,7 @@ func TestCoresAreDeterministic(t *testing.T) {
 			return true
 		})
 	}
-	for _, c := range []string{"actors/repository", "actors/intake", "cluster/replica"} {
+	for _, c := range []string{"actors/repository", "actors/intake", "cluster/replica", "cluster/placement"} {
 		if checked[c] == 0 {
 			t.Errorf("no file of %s was checked", c)
 		}
