@@ -320,3 +320,7 @@ func (n *Installer) replay(g storage.GroupID) error {
 	}
 	return nil
 }
+
+// During turns what is known at the end of a step into what is known in the midst of it: what
+// was asked for has not ended.
+func (n *Installer) During(before Installer) { n.certain = before.certain }
