@@ -16,6 +16,7 @@ import (
 type crashDisk struct {
 	t    *testing.T
 	fs   *vfs.MemFS
+	fsys storage.FS // what the stores see; nil: fs itself
 	open []func() error
 }
 
@@ -25,8 +26,15 @@ func newCrashDisk(t *testing.T) *crashDisk {
 	return d
 }
 
+func (d *crashDisk) seen() storage.FS {
+	if d.fsys != nil {
+		return d.fsys
+	}
+	return d.fs
+}
+
 func (d *crashDisk) OpenLog() (*storage.Log, error) {
-	l, err := storage.OpenLog(smallLog(d.fs))
+	l, err := storage.OpenLog(smallLog(d.seen()))
 	if err == nil {
 		d.open = append(d.open, l.Close)
 	}
@@ -34,7 +42,7 @@ func (d *crashDisk) OpenLog() (*storage.Log, error) {
 }
 
 func (d *crashDisk) OpenState() (*storage.State, error) {
-	s, err := storage.OpenState(smallState(d.fs))
+	s, err := storage.OpenState(smallState(d.seen()))
 	if err == nil {
 		d.open = append(d.open, s.Close)
 	}
@@ -42,11 +50,13 @@ func (d *crashDisk) OpenState() (*storage.State, error) {
 }
 
 func (d *crashDisk) Crash(seed uint64) {
-	r := rand.New(rand.NewPCG(seed, 4))
+	r := newRNG(seed, 4)
 	left := d.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: r.IntN(101), RNG: r})
 	d.abandon()
 	d.fs = left
 }
+
+func newRNG(seed, stream uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, stream)) }
 
 // abandon closes what still writes to a disk that nobody reads again.
 func (d *crashDisk) abandon() {

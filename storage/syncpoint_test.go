@@ -19,7 +19,7 @@ import (
 // acknowledged by then.
 type moment struct {
 	what  string
-	disk  *vfs.MemFS
+	disk  storage.FS
 	acked uint64
 }
 
