@@ -164,6 +164,7 @@ func (t *Transport) introduce(raw, conn net.Conn) {
 		return
 	}
 	in, err := t.admit(h, raw)
+	_ = conn.SetDeadline(time.Now().Add(t.cfg.HelloTimeout)) // an error shows in the write
 	if err != nil {
 		t.refuse(conn, h, err)
 		return
@@ -214,7 +215,7 @@ func (t *Transport) admit(h Hello, conn net.Conn) (*incoming, error) {
 		t.hangUp(h.Node)
 	}
 	in := &incoming{key: incomingKey{h.Node, h.Lane}, conn: conn, done: make(chan struct{})}
-	deadline := time.NewTimer(t.cfg.HelloTimeout)
+	deadline := time.NewTimer(t.cfg.HelloTimeout / 2) // the dialler waits a whole one
 	defer deadline.Stop()
 	for {
 		old := t.insert(in)

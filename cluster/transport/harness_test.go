@@ -189,6 +189,13 @@ func (n *testNode) connected(i int) {
 	until(n.w.t, "a connection", func() bool { return n.status(i).Connected })
 }
 
+// told is how many dropped appends raft was told of.
+func (n *testNode) told() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.unreachable
+}
+
 // metric sums a counter or gauge over its labels.
 func (n *testNode) metric(name string) float64 {
 	families, err := n.registry.Gather()

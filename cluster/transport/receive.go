@@ -27,6 +27,8 @@ const (
 	readBytes = 64 << 10
 )
 
+func readerOf(conn net.Conn) *bufio.Reader { return bufio.NewReaderSize(conn, readBytes) }
+
 // batch is what a frame has for one group, in a row.
 type batch struct {
 	group    storage.GroupID
@@ -44,7 +46,7 @@ type frameReader struct {
 
 // serveRaft receives messages until the connection breaks.
 func (t *Transport) serveRaft(conn net.Conn, h Hello) {
-	fr := &frameReader{r: bufio.NewReaderSize(conn, readBytes), limit: t.cfg.MessageBytes}
+	fr := &frameReader{r: readerOf(conn), limit: t.cfg.MessageBytes}
 	var err error
 	for err == nil {
 		err = t.serveFrame(conn, fr, h.Node)

@@ -23,7 +23,7 @@ var ErrSnapshot = errors.New("snapshot not taken")
 
 // serveSnapshot receives one snapshot and answers.
 func (t *Transport) serveSnapshot(conn net.Conn, h Hello) {
-	r := &snapReader{t: t, conn: conn, r: bufio.NewReaderSize(conn, readBytes)}
+	r := &snapReader{t: t, conn: conn, r: readerOf(conn)}
 	quit := make(chan struct{})
 	var helper sync.WaitGroup
 	helper.Go(func() { r.keepAlive(quit) })
