@@ -125,6 +125,9 @@ func (h *Home) look(ctx context.Context, cluster string, self Self) (*Decision, 
 	if err := private(h.of(cluster)); err != nil {
 		return nil, err
 	}
+	if h.beforeLock != nil {
+		h.beforeLock()
+	}
 	lock, err := storage.LockDir(nil, h.first(cluster))
 	if errors.Is(err, storage.ErrLocked) {
 		return nil, nil

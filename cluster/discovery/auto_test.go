@@ -137,6 +137,22 @@ func TestOneIsFirstAndGivesItBack(t *testing.T) {
 	}
 }
 
+// Between the look that found nobody and the lock, another node may have made
+// the cluster and given the lock back.
+func TestMadeBetweenLookAndLock(t *testing.T) {
+	p := newPlace(t)
+	p.home.beforeLock = func() {
+		p.home.beforeLock = nil
+		p.runs(1, meta.ClusterID{1})
+	}
+	if d, err := p.decides(self); err != nil || d.Choice != Join || len(d.Nodes) != 1 {
+		t.Fatal(d, err)
+	}
+	if l, err := storage.LockDir(nil, p.home.first("c")); err != nil || l.Close() != nil {
+		t.Fatal("the lock was kept:", err)
+	}
+}
+
 // Entries of nodes that are gone do no harm: no process, or a process id that
 // passed to a program which has neither the port nor the data folder.
 func TestStaleEntries(t *testing.T) {

@@ -14,9 +14,9 @@
 // # Several machines
 //
 // With --join there is nothing to decide. With --bootstrap-expect N, N nodes
-// that know each other by gossip make one cluster: Expect is the state machine,
-// without clock, goroutine or IO, in which every one of them promises once, on
-// disk, to one cluster id and one list of members, before anything exists.
+// that know each other by gossip make one cluster: every one of them promises
+// once, on disk, to one cluster id and one list of members, before anything
+// exists. Package expect decides; SavePromise is the disk.
 //
 // # Refusals
 //

@@ -23,11 +23,6 @@ var (
 	ErrTakenName = errors.New("node name is taken")
 	// ErrSeveral says that several clusters of one name run on this machine.
 	ErrSeveral = errors.New("several clusters of this name run on this machine")
-	// ErrApart says that nodes which were to make one cluster have promised
-	// themselves to different ones.
-	ErrApart = errors.New("nodes bootstrapped apart")
-	// ErrRecord says that a durable record or a message cannot be read.
-	ErrRecord = errors.New("bootstrap record unreadable")
 	// ErrPortTaken says that a default port belongs to some other program.
 	ErrPortTaken = errors.New("port is taken by another program")
 )

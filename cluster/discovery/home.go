@@ -15,6 +15,8 @@ import (
 type Home struct {
 	dir  string
 	host string
+	// beforeLock is called in tests between the look and the lock.
+	beforeLock func()
 }
 
 // OpenHome creates the folder if it is absent. An empty dir is the usual place:

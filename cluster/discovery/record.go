@@ -1,52 +1,18 @@
 package discovery
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 
-	"github.com/waystation/waystation/cluster/identity"
+	"github.com/waystation/waystation/cluster/discovery/expect"
 	"github.com/waystation/waystation/storage"
 )
-
-// MaxExpect bounds --bootstrap-expect.
-const MaxExpect = 255
-
-const recordVersion = 1
 
 // promiseKey is the promise's among the node's own records in `log`.
 func promiseKey() []byte { return []byte("bootstrap promise") }
 
-// append lays a proposal out: version u8, cluster id 16 bytes, number of members
-// u8, their ids of 16 bytes, ascending.
-func (p Proposal) append(b []byte) []byte {
-	b = append(b, recordVersion)
-	b = append(b, p.Cluster[:]...)
-	b = append(b, byte(len(p.Members)))
-	for _, n := range p.Members {
-		b = append(b, n[:]...)
-	}
-	return b
-}
-
-func parseProposal(b []byte) (Proposal, error) {
-	var p Proposal
-	const head = 1 + 16 + 1
-	if len(b) < head || b[0] != recordVersion || len(b) != head+16*int(b[head-1]) {
-		return p, fmt.Errorf("%w: %d bytes", ErrRecord, len(b))
-	}
-	copy(p.Cluster[:], b[1:])
-	for rest := b[head:]; len(rest) > 0; rest = rest[16:] {
-		p.Members = append(p.Members, identity.NodeID(rest[:16]))
-	}
-	if !p.valid() {
-		return Proposal{}, fmt.Errorf("%w: members not ascending, or not their cluster id", ErrRecord)
-	}
-	return p, nil
-}
-
 // LoadPromise returns what this data folder has promised, or nil.
-func LoadPromise(log *storage.Log) (*Proposal, error) {
+func LoadPromise(log *storage.Log) (*expect.Proposal, error) {
 	b, err := log.Node(promiseKey())
 	if errors.Is(err, storage.ErrNotFound) {
 		return nil, nil
@@ -54,7 +20,7 @@ func LoadPromise(log *storage.Log) (*Proposal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read bootstrap promise: %w", err)
 	}
-	p, err := parseProposal(b)
+	p, err := expect.ParseProposal(b)
 	if err != nil {
 		return nil, fmt.Errorf("read bootstrap promise: %w", err)
 	}
@@ -63,48 +29,21 @@ func LoadPromise(log *storage.Log) (*Proposal, error) {
 
 // SavePromise makes a promise durable. A data folder makes one, once: another one
 // than it has made is an error.
-func SavePromise(log *storage.Log, p Proposal) error {
+func SavePromise(log *storage.Log, p expect.Proposal) error {
 	had, err := LoadPromise(log)
 	if err != nil {
 		return err
 	}
 	if had != nil {
-		if had.equal(p) {
+		if had.Equal(p) {
 			return nil
 		}
-		return fmt.Errorf("%w: this data folder has promised to make cluster %s, not %s", ErrApart, had.Cluster, p.Cluster)
+		return fmt.Errorf("%w: this data folder has promised to make cluster %s, not %s", expect.ErrApart, had.Cluster, p.Cluster)
 	}
 	batch := log.NewBatch()
-	batch.PutNode(promiseKey(), p.append(nil))
+	batch.PutNode(promiseKey(), p.Encode())
 	if err := batch.Commit(true); err != nil {
 		return fmt.Errorf("write bootstrap promise: %w", err)
 	}
 	return nil
-}
-
-// Encode lays a message out: its kind u8, sender and receiver of 16 bytes, the
-// length u16 of the proposal, and the proposal.
-func (m Message) Encode() []byte {
-	b := []byte{byte(m.Kind)}
-	b = append(b, m.From[:]...)
-	b = append(b, m.To[:]...)
-	p := m.Proposal.append(nil)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(p)))
-	return append(b, p...)
-}
-
-// ParseMessage reads what Encode wrote, or ErrRecord. It keeps nothing of b.
-func ParseMessage(b []byte) (Message, error) {
-	const head = 1 + 16 + 16 + 2
-	if len(b) < head || b[0] < byte(Propose) || b[0] > byte(Promised) || int(binary.BigEndian.Uint16(b[head-2:])) != len(b)-head {
-		return Message{}, fmt.Errorf("%w: message of %d bytes", ErrRecord, len(b))
-	}
-	p, err := parseProposal(b[head:])
-	if err != nil {
-		return Message{}, err
-	}
-	m := Message{Kind: Kind(b[0]), Proposal: p}
-	copy(m.From[:], b[1:])
-	copy(m.To[:], b[17:])
-	return m, nil
 }

@@ -1,8 +1,19 @@
-package discovery
+// Package expect is --bootstrap-expect: N nodes that know each other by gossip
+// and make one cluster. It is a state machine without clock, goroutine or IO.
+//
+// In: what gossip shows (See), messages of the other nodes (Step), and a tick now
+// and then (Tick). Out: Effects, which the caller carries out in their order; a
+// promise must be on disk before anything after it is sent or made.
+//
+// Each node promises once to one cluster id and one list of members. The member
+// with the smallest id asks the others, and makes the cluster when all of them
+// and itself have promised. The others join it when gossip shows it.
+package expect
 
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,7 +50,8 @@ func (p Proposal) id() (c meta.ClusterID) {
 	return c
 }
 
-func (p Proposal) equal(q Proposal) bool {
+// Equal says that p and q are the same.
+func (p Proposal) Equal(q Proposal) bool {
 	return p.Cluster == q.Cluster && slices.Equal(p.Members, q.Members)
 }
 
@@ -60,6 +72,10 @@ func (p Proposal) valid() bool {
 }
 
 func compareNodes(a, b identity.NodeID) int { return bytes.Compare(a[:], b[:]) }
+
+// ErrApart says that nodes which were to make one cluster have promised
+// themselves to different ones.
+var ErrApart = errors.New("nodes bootstrapped apart")
 
 // Kind is what a message says.
 type Kind uint8
@@ -109,8 +125,7 @@ type Effects struct {
 	Err error
 }
 
-// Expect is --bootstrap-expect: N nodes that make one cluster. It is pure; one
-// goroutine at a time.
+// Machine is one node of those. One goroutine at a time.
 //
 // Why there are never two clusters whose members overlap: a cluster is made only
 // by its maker and only with the promises of all members, each on disk. Who is in
@@ -121,7 +136,7 @@ type Effects struct {
 // or a list a member that is gone for good; then nothing is made, and a person
 // must choose. The maker's own promise comes last, so that until then it can
 // take up a list of its earlier life, or leave the matter to another maker.
-type Expect struct {
+type Machine struct {
 	self identity.NodeID
 	n    int
 
@@ -133,23 +148,23 @@ type Expect struct {
 	err     error
 }
 
-// NewExpect begins a life of the node. n is the number of nodes, record the
+// New begins a life of the node. n is the number of nodes, record the
 // promise that an earlier life has left, or nil.
-func NewExpect(self identity.NodeID, n int, record *Proposal) *Expect {
-	e := &Expect{self: self, n: n, record: record}
+func New(self identity.NodeID, n int, record *Proposal) *Machine {
+	e := &Machine{self: self, n: n, record: record}
 	if record != nil && record.maker() == self {
 		e.propose(*record)
 	}
 	return e
 }
 
-func (e *Expect) propose(p Proposal) {
+func (e *Machine) propose(p Proposal) {
 	e.current = &p
 	e.got = map[identity.NodeID]bool{}
 }
 
 // See takes what gossip shows now.
-func (e *Expect) See(v View) Effects {
+func (e *Machine) See(v View) Effects {
 	e.view = v
 	if e.err != nil || e.made {
 		return Effects{Err: e.err}
@@ -169,7 +184,7 @@ func (e *Expect) See(v View) Effects {
 }
 
 // seeMade joins what was made, which must be what this node has promised.
-func (e *Expect) seeMade(made []meta.ClusterID) Effects {
+func (e *Machine) seeMade(made []meta.ClusterID) Effects {
 	if e.record != nil {
 		if slices.Contains(made, e.record.Cluster) {
 			return e.join(e.record.Cluster)
@@ -185,19 +200,19 @@ func (e *Expect) seeMade(made []meta.ClusterID) Effects {
 	return e.join(made[0])
 }
 
-func (e *Expect) join(c meta.ClusterID) Effects {
+func (e *Machine) join(c meta.ClusterID) Effects {
 	e.made = true
 	return Effects{Join: c}
 }
 
-func (e *Expect) fail(format string, args ...any) Effects {
+func (e *Machine) fail(format string, args ...any) Effects {
 	e.err = fmt.Errorf("%w: %s; if none of these nodes has data yet, stop them all, clear their data folders and start %d of them; otherwise join the one cluster with --join",
 		ErrApart, fmt.Sprintf(format, args...), e.n)
 	return Effects{Err: e.err}
 }
 
 // Tick sends again what was not answered.
-func (e *Expect) Tick() Effects {
+func (e *Machine) Tick() Effects {
 	if e.err != nil || e.made || e.current == nil {
 		return Effects{Err: e.err}
 	}
@@ -207,7 +222,7 @@ func (e *Expect) Tick() Effects {
 // Step takes a message. One that is not for this node, or that cannot be, is
 // ignored. It may be called after the cluster was made: those who ask learn that
 // it was.
-func (e *Expect) Step(m Message) Effects {
+func (e *Machine) Step(m Message) Effects {
 	if m.To != e.self || m.From == e.self || !m.Proposal.valid() {
 		return Effects{Err: e.err}
 	}
@@ -215,7 +230,7 @@ func (e *Expect) Step(m Message) Effects {
 	case Propose:
 		return e.stepPropose(m)
 	case Promise:
-		if e.live() && m.Proposal.equal(*e.current) && m.Proposal.has(m.From) {
+		if e.live() && m.Proposal.Equal(*e.current) && m.Proposal.has(m.From) {
 			e.got[m.From] = true
 			return e.advance()
 		}
@@ -228,16 +243,16 @@ func (e *Expect) Step(m Message) Effects {
 }
 
 // live says that this node is a maker that still waits.
-func (e *Expect) live() bool { return e.err == nil && !e.made && e.current != nil }
+func (e *Machine) live() bool { return e.err == nil && !e.made && e.current != nil }
 
-func (e *Expect) stepPropose(m Message) Effects {
+func (e *Machine) stepPropose(m Message) Effects {
 	p := m.Proposal
 	if p.maker() != m.From || !p.has(e.self) || len(p.Members) != e.n {
 		return Effects{Err: e.err}
 	}
 	reply := Message{Kind: Promise, From: e.self, To: m.From, Proposal: p}
 	switch {
-	case e.record != nil && e.record.equal(p):
+	case e.record != nil && e.record.Equal(p):
 		return Effects{Send: []Message{reply}, Err: e.err}
 	case e.record != nil:
 		reply.Kind, reply.Proposal = Promised, *e.record
@@ -252,10 +267,10 @@ func (e *Expect) stepPropose(m Message) Effects {
 }
 
 // stepPromised hears that somebody has promised itself elsewhere.
-func (e *Expect) stepPromised(m Message) Effects {
+func (e *Machine) stepPromised(m Message) Effects {
 	q := m.Proposal
 	switch {
-	case q.equal(*e.current):
+	case q.Equal(*e.current):
 		return Effects{} // an answer to an earlier life's question
 	case !q.has(e.self) || len(q.Members) != e.n:
 		return e.fail("node %s has promised to make cluster %s with %s, without this node", m.From, q.Cluster, nodes(q.Members))
@@ -272,7 +287,7 @@ func (e *Expect) stepPromised(m Message) Effects {
 }
 
 // advance makes the cluster if all have promised, and asks who has not.
-func (e *Expect) advance() Effects {
+func (e *Machine) advance() Effects {
 	p := *e.current
 	var out Effects
 	for _, n := range p.Members {
@@ -292,7 +307,7 @@ func (e *Expect) advance() Effects {
 }
 
 // Status says in words what the node waits for.
-func (e *Expect) Status() string {
+func (e *Machine) Status() string {
 	switch {
 	case e.err != nil:
 		return e.err.Error()
