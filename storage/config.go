@@ -35,6 +35,13 @@ type StateConfig struct {
 	// Fatal is called once, from any goroutine, with the first failure after which the
 	// process must end. It must not block for ever, and must not call the store.
 	Fatal func(error)
+	// Groups returns where each group's keys lie, from any goroutine; Damaged is called once for
+	// each group whose records turn out to be damaged, until State.Install has replaced them. It
+	// must not block for long, and must not call the store. Both or neither: without them, a
+	// damage that a compaction meets is a failure after which the process must end; with them,
+	// only one is that cannot be put down to groups.
+	Groups  func() []GroupRange
+	Damaged func(Damage)
 
 	CacheBytes    int64  // block cache; what the memtables do not use serves as cache too
 	MemTableBytes uint64 // one of at most MemTables, which together hold what is not flushed
@@ -58,7 +65,11 @@ func (c LogConfig) Validate() error {
 
 // Validate names all that is wrong, and changes nothing.
 func (c StateConfig) Validate() error {
-	return validateStore(c.Dir, c.Logger, c.CacheBytes, c.MemTableBytes, c.MemTables)
+	err := validateStore(c.Dir, c.Logger, c.CacheBytes, c.MemTableBytes, c.MemTables)
+	if (c.Groups == nil) != (c.Damaged == nil) {
+		err = errors.Join(err, errors.New("groups and damaged: must be set both or neither"))
+	}
+	return err
 }
 
 func validateStore(dir string, logger *slog.Logger, cache int64, memTable uint64, memTables int) error {

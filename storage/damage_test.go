@@ -289,3 +289,55 @@ func hurt(t *testing.T, l *Log, key []byte, change func([]byte) []byte) {
 		t.Fatal(err)
 	}
 }
+
+// TestFlippedBitsEverywhereInLog flips one bit in every 997th byte of every file of a log, closer
+// in small ones: manifest, options, marker, witness.
+func TestFlippedBitsEverywhereInLog(t *testing.T) {
+	for _, flushed := range []bool{false, true} {
+		base := writtenLog(t, flushed, killed())
+		files, err := base.List("log")
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := 0
+		for _, name := range files {
+			path := "log/" + name
+			size := fileSize(t, base, path)
+			step := max(1, min(997, size/37))
+			switch {
+			case name == formatFile:
+				continue // see TestFormatRefused
+			case strings.HasSuffix(name, ".blob"):
+				step = size / 9 // each costs Pebble's search for the bit; see TestFlippedBitInTable
+			}
+			for at := 0; at < size; at += step {
+				fs := base.CrashClone(killed())
+				flip(t, fs, path, 8*at+at%8)
+				lost, last := readAll(t, fs)
+				if lost == 0 && last != damageEntries {
+					t.Errorf("flushed %v, %s byte %d: the log ends at %d instead of %d, and nobody says so",
+						flushed, name, at, last, damageEntries)
+				}
+				if lost > 0 {
+					found++
+				}
+			}
+		}
+		if found < 50 {
+			t.Errorf("flushed %v: only %d flipped bits were noticed", flushed, found)
+		}
+	}
+}
+
+// TestFlippedBitInBlobEnd damages the end of a blob file, which Pebble would panic about.
+func TestFlippedBitInBlobEnd(t *testing.T) {
+	base := writtenLog(t, true, killed())
+	for at := range 38 {
+		fs := base.CrashClone(killed())
+		path := findFile(t, fs, ".blob")
+		flip(t, fs, path, 8*(fileSize(t, fs, path)-1-at)+at%8)
+		if lost, last := readAll(t, fs); lost == 0 || last != 0 && last != damageEntries {
+			t.Errorf("byte %d from the end: lost %d, the log ends at %d", at, lost, last)
+		}
+	}
+}

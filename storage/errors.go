@@ -43,6 +43,9 @@ type CorruptError struct {
 
 // Error names the store, the record and what is wrong.
 func (e *CorruptError) Error() string {
+	if len(e.Key) == 0 {
+		return fmt.Sprintf("read %s %s: record damaged: %v", e.Store, e.What, e.Err)
+	}
 	if e.What == "" {
 		return fmt.Sprintf("read %s key %x: record damaged: %v", e.Store, e.Key, e.Err)
 	}

@@ -1,10 +1,14 @@
 package storage
 
 import (
+	"context"
 	"errors"
+	"os"
 	"strings"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/sstable/blob"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -54,6 +58,34 @@ func (f *faultFS) create(name string, create func() (vfs.File, error)) (vfs.File
 		return err
 	})
 	return &faultFile{File: file, fs: f, name: name}, nil
+}
+
+// Open looks at the end of a blob file before Pebble (2.1.7) does, which would panic over damage
+// there, and over a blob file that is missing.
+func (f *faultFS) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	file, err := f.FS.Open(name, o...)
+	if !strings.HasSuffix(name, ".blob") {
+		return file, err
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, &CorruptError{Store: f.faults.name, What: name, Err: errMissing}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := checkBlob(file); err != nil {
+		return nil, errors.Join(&CorruptError{Store: f.faults.name, What: name, Err: errors.New(err.Error())}, file.Close())
+	}
+	return file, nil
+}
+
+func checkBlob(file vfs.File) error {
+	readable, err := sstable.NewSimpleReadable(file)
+	if err != nil {
+		return err
+	}
+	_, err = blob.NewFileReader(context.Background(), readable, blob.FileReaderOptions{}) // it keeps nothing open
+	return err
 }
 
 func (f *faultFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, o ...vfs.OpenOption) (vfs.File, error) {

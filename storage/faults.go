@@ -16,6 +16,7 @@ type faults struct {
 	log   *slog.Logger
 	fatal func(error)
 	first atomic.Pointer[error]
+	watch *watcher    // of damaged tables; nil: a compaction that meets one is a fault
 	armed atomic.Bool // open: until then a fault is returned, and fatal is not called
 }
 
@@ -74,13 +75,29 @@ func (f *faults) Fatalf(format string, args ...any) {
 // written, a damaged table that a compaction meets.
 func (f *faults) listener() *pebble.EventListener {
 	l := &pebble.EventListener{
-		BackgroundError: func(err error) { _ = f.set(err) },
+		BackgroundError: f.background,
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			f.log.Error("table damaged", "store", f.name, "file", info.Path, "error", info.Details)
+			if f.watch != nil {
+				f.watch.saw(&info, false, info.Details)
+			}
 		},
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
 			f.log.Warn("writes stalled", "store", f.name, "reason", info.Reason)
 		},
 	}
 	return l
+}
+
+// background takes what flushes and compactions meet. Pebble tries them again for ever. Damage
+// that they meet need not be the end: the group that it hurts may be known.
+func (f *faults) background(err error) {
+	switch {
+	case !pebble.IsCorruptionError(err):
+		_ = f.set(err)
+	case f.watch == nil:
+		_ = f.set(&CorruptError{Store: f.name, What: "a table", Err: err})
+	default:
+		f.watch.saw(pebble.ExtractDataCorruptionInfo(err), true, err)
+	}
 }

@@ -53,6 +53,9 @@ func OpenState(cfg StateConfig) (*State, error) {
 	// flush, which ends the process: see pebbleKV.Install.
 	o.Experimental.DisableIngestAsFlushable = func() bool { return true }
 	f := &faults{name: "state", log: cfg.Logger, fatal: cfg.Fatal}
+	if cfg.Damaged != nil {
+		f.watch = newWatcher(&cfg, cfg.Dir, f)
+	}
 	kv, err := openPebble("state", stateFormat, cfg.Dir, o, f, nil)
 	if err != nil {
 		return nil, err
@@ -110,6 +113,7 @@ func openPebble(name string, format int, dir string, o *pebble.Options, f *fault
 	if err := kv.open(dir, o); err != nil {
 		return fail(err)
 	}
+	f.watch.start(kv.db, o.FS, o.MakeReaderOptions())
 	if err := f.arm(); err != nil {
 		_ = kv.Close() // the fault says more
 		return nil, fmt.Errorf("open %s in %s: %w", name, dir, err)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -17,7 +18,9 @@ type pebbleKV struct {
 	db      *pebble.DB
 	cache   *pebble.Cache
 	faults  *faults
-	witness *witness // nil without a write-ahead log
+	witness *witness
+	noWAL   bool
+	last    atomic.Uint64 // number of the last commit, without a write-ahead log
 	closed  atomic.Bool
 	free    freeBatches
 
@@ -50,7 +53,7 @@ func (p *pebbleKV) open(dir string, o *pebble.Options) error {
 	if err == nil {
 		p.db, err = pebble.Open(dir, o)
 	}
-	if err != nil && pebble.IsCorruptionError(err) {
+	if err != nil && (pebble.IsCorruptionError(err) || optionsDamaged(err)) {
 		err = &CorruptError{Store: p.name, What: "database", Err: err}
 	}
 	if err != nil {
@@ -64,26 +67,42 @@ func (p *pebbleKV) open(dir string, o *pebble.Options) error {
 	return err
 }
 
-// testify asks the witness whether the write-ahead log is as long as it was. Which number comes
-// next is learnt by writing something.
+// optionsDamaged knows the words for names in Pebble's file of options that differ from ours, which
+// never changed.
+func optionsDamaged(err error) bool { return strings.Contains(err.Error(), "name from file") }
+
+// testify asks the witness whether the database is as long as it was.
 func (p *pebbleKV) testify(dir string, o *pebble.Options) error {
-	if o.DisableWAL {
-		return nil
-	}
 	w, err := openWitness(o.FS, dir)
 	if err != nil {
 		return err
 	}
-	p.witness = w
+	p.witness, p.noWAL = w, o.DisableWAL
+	next, err := p.next()
+	if err != nil {
+		return err
+	}
+	return w.check(p.name, next)
+}
+
+// next learns which number comes next by writing something: in a log an empty record, in a state
+// the deletion of a key that nobody has.
+func (p *pebbleKV) next() (uint64, error) {
 	b := p.db.NewBatch()
 	defer func() { _ = b.Close() }() // committed or of no use
-	if err := b.Set([]byte{prefixOpened}, nil, nil); err != nil {
-		return err
+	var err error
+	if p.noWAL {
+		err = b.Delete([]byte{0}, nil) // shorter than any key; Pebble can't flush an empty one
+	} else {
+		err = b.Set([]byte{prefixOpened}, nil, nil)
+	}
+	if err != nil {
+		return 0, err
 	}
 	if err := p.db.Apply(b, pebble.NoSync); err != nil {
-		return err
+		return 0, err
 	}
-	return w.check(uint64(b.SeqNum()))
+	return uint64(b.SeqNum()), nil
 }
 
 // upgrade opens and closes a database once whose format is not yet ours. Pebble creates the
@@ -111,7 +130,7 @@ func (p *pebbleKV) readErr(key []byte, err error) error {
 		return nil
 	case errors.Is(err, pebble.ErrNotFound):
 		return ErrNotFound
-	case pebble.IsCorruptionError(err):
+	case pebble.IsCorruptionError(err), errors.Is(err, ErrCorrupt):
 		return &CorruptError{Store: p.name, Key: append([]byte(nil), key...), Err: err}
 	}
 	return err
@@ -164,10 +183,24 @@ func (p *pebbleKV) Flush() error {
 	if err := p.faults.get(); err != nil {
 		return err
 	}
+	last := p.last.Load()
 	if err := p.db.Flush(); err != nil {
 		return p.faults.set(fmt.Errorf("flush: %w", err))
 	}
+	if p.noWAL {
+		p.witness.sync(last)
+	}
 	return p.faults.get()
+}
+
+// committed notes the number of a commit that a later flush makes durable.
+func (p *pebbleKV) committed(seq uint64) {
+	for {
+		old := p.last.Load()
+		if seq <= old || p.last.CompareAndSwap(old, seq) {
+			return
+		}
+	}
 }
 
 // DiskBytes is zero once the store is closed: a scrape of the metrics may come late.
@@ -185,6 +218,7 @@ func (p *pebbleKV) Close() error {
 	if p.closed.Swap(true) {
 		return ErrClosed
 	}
+	p.faults.watch.close()
 	p.stages.stop()
 	p.free.close()
 	defer p.cache.Unref()

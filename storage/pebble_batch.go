@@ -49,8 +49,13 @@ func (b *pebbleBatch) Commit(sync bool) error {
 	if err := p.faults.get(); err != nil {
 		return err
 	}
-	if sync && !b.b.Empty() {
-		p.witness.saw(uint64(b.b.SeqNum()) + uint64(b.b.Count()) - 1)
+	if !b.b.Empty() {
+		switch last := uint64(b.b.SeqNum()) + uint64(b.b.Count()) - 1; {
+		case p.noWAL:
+			p.committed(last)
+		case sync:
+			p.witness.saw(last)
+		}
 	}
 	b.reuse()
 	return nil

@@ -227,6 +227,7 @@ func (p *pebbleKV) Install(g GroupID, lower, upper []byte) error {
 	if err := p.installed(stage, lower, upper); err != nil {
 		return err
 	}
+	p.faults.watch.healed(g)
 	return p.DropStage(g)
 }
 
@@ -239,6 +240,11 @@ func (p *pebbleKV) ingest(paths []string, lower, upper []byte) error {
 
 // installed makes sure that the range is durable as the stage had it.
 func (p *pebbleKV) installed(stage *sealedStage, lower, upper []byte) error {
+	next, err := p.next()
+	if err != nil {
+		return p.faults.or(err)
+	}
+	p.committed(next)
 	if err := p.Flush(); err != nil { // nothing is left of it in memory now, whatever Pebble did
 		return err
 	}

@@ -13,7 +13,8 @@ import (
 
 const witnessFile = "SYNCED"
 
-// witness keeps, in a file of its own, the sequence number of the last batch that was synced.
+// witness keeps, in a file of its own, the sequence number of the last batch that was synced, or,
+// without a write-ahead log, flushed.
 //
 // A start cannot tell from Pebble's write-ahead log alone whether its end was torn by a loss
 // of power, or was whole and was damaged since: both end in a chunk whose checksum is wrong.
@@ -21,13 +22,18 @@ const witnessFile = "SYNCED"
 // 32 KiB on, and does not count full blocks in them, so most of what a large batch holds is
 // not vouched for. With the witness a log that lost what it had acknowledged is refused.
 //
+// The manifest has the same hole: a damaged record in it reads as its torn end, and the tables that
+// it names are gone without a word.
+//
 // The file is written after each sync and not synced itself: that would double the cost. It
 // is exact when a process was killed; after a loss of power it is as old as the kernel's last
-// write-back, and what it says then still holds.
+// write-back, and what it says then still holds. After a flush, which is rare, it is synced.
 type witness struct {
 	mu   sync.Mutex
 	file vfs.File
 	seq  uint64
+
+	synced uint64 // what a loss of power leaves
 }
 
 const witnessSize = 8 + 4
@@ -65,13 +71,24 @@ func (w *witness) saw(seq uint64) {
 	_, _ = w.file.WriteAt(b[:], 0) // a failure is a fault, which the file system notes
 }
 
+// sync is saw for a flush.
+func (w *witness) sync(seq uint64) {
+	w.saw(seq)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.synced != w.seq {
+		_ = w.file.Sync() // as above
+		w.synced = w.seq
+	}
+}
+
 // check refuses a database whose next batch would get the number next.
-func (w *witness) check(next uint64) error {
+func (w *witness) check(store string, next uint64) error {
 	if next > w.seq {
 		return nil
 	}
 	return &CorruptError{
-		Store: "log", What: "write-ahead log",
+		Store: store, What: "database",
 		Err: fmt.Errorf("it ends before number %d, but number %d was synced", next, w.seq),
 	}
 }
