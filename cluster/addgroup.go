@@ -150,21 +150,45 @@ func (e *Engine) find(g storage.GroupID, sm StateMachine) (replica.Found, error)
 			return f, err
 		}
 	}
+	if f.Install, err = e.marker(g, f.Replica); err != nil {
+		return f, err
+	}
 	if f.Applied, f.Conf, err = sm.Applied(); err != nil {
 		return f, fmt.Errorf("read applied index: %w", err)
 	}
 	return f, nil
 }
 
+// marker returns the position of a snapshot that was being installed.
+func (e *Engine) marker(g storage.GroupID, id storage.ReplicaID) (storage.Position, error) {
+	all, err := e.cfg.Log.Installs()
+	for _, i := range all {
+		if i.Group == g && i.Replica == id {
+			return i.To, err
+		}
+	}
+	return storage.Position{}, err
+}
+
 // record writes what must be on disk before a replica runs: for a new one its
 // creation record, from which on this node may vote in the group.
 func (e *Engine) record(gr *group, s replica.Start) error {
-	if !s.Fresh {
-		return nil
+	if err := e.unstage(gr); err != nil {
+		return err
 	}
 	batch := e.cfg.Log.NewBatch()
-	batch.PutReplica(storage.ReplicaMeta{Group: gr.id, Replica: gr.replica, State: storage.ReplicaLive, Truncated: s.Truncated})
-	batch.SetHardState(gr.id, s.HardState)
+	switch {
+	case s.Fresh:
+		batch.PutReplica(storage.ReplicaMeta{Group: gr.id, Replica: gr.replica, State: storage.ReplicaLive, Truncated: s.Truncated})
+		batch.SetHardState(gr.id, s.HardState)
+	case s.Redo:
+		batch.Reset(gr.id, s.Truncated, s.HardState)
+	case s.Drop:
+		batch.DropInstall(gr.id)
+	default:
+		batch.Discard()
+		return nil
+	}
 	if err := batch.Commit(true); err != nil {
 		err = fmt.Errorf("record replica %d: %w", gr.replica, err)
 		e.fatal(err)

@@ -35,6 +35,10 @@ type spill struct {
 	upTo  uint64
 	cheap bool
 	done  chan<- spillDone
+	// photo, if it is set, gets the state at a moment at which all of it is
+	// spilled, instead of an answer to done.
+	photo chan<- photo
+	turns int
 }
 
 type spillDone struct {
@@ -195,7 +199,11 @@ func (a *applier) spillSlice() {
 	s := a.spills[0]
 	done, err := a.spillOnce(s)
 	if done || err != nil {
-		s.done <- spillDone{s, err}
+		if s.photo != nil {
+			a.takePhoto(s, err)
+		} else {
+			s.done <- spillDone{s, err}
+		}
 		a.spills = append(a.spills[:0], a.spills[1:]...)
 	}
 	if len(a.spills) > 0 {
@@ -205,8 +213,18 @@ func (a *applier) spillSlice() {
 
 func (a *applier) spillOnce(s *spill) (done bool, err error) {
 	g := s.group
-	if g.failure.Load() != nil {
+	switch {
+	case g.failure.Load() != nil:
 		return false, g.stopped()
+	case g.installing:
+		return false, errInstalling
+	}
+	budget := a.engine.cfg.SpillBytes
+	if s.photo != nil {
+		// What is applied moves on meanwhile: each turn does more, up to 64 times
+		// as much, so that it is caught up with.
+		s.upTo, budget = g.applied.Load(), budget<<min(s.turns, 6)
+		s.turns++
 	}
 	err = guarded(func() (err error) {
 		if s.cheap {
@@ -215,7 +233,7 @@ func (a *applier) spillOnce(s *spill) (done bool, err error) {
 				return err
 			}
 		}
-		done, err = g.sm.Spill(s.upTo, a.engine.cfg.SpillBytes, g.entry)
+		done, err = g.sm.Spill(s.upTo, budget, g.entry)
 		return err
 	})
 	if err != nil {

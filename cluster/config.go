@@ -22,6 +22,13 @@ type StateStore interface {
 	Durable() (r storage.Reader, release func())
 	// NewBatch returns an empty batch. The engine only deletes with it.
 	NewBatch() *storage.StateBatch
+	// Snapshot returns the state as it is now, to be closed.
+	Snapshot() *storage.StateSnapshot
+	// NewStage, Install and DropStage put what was staged in the place of a
+	// group's keys, see storage.Stage.
+	NewStage(g storage.GroupID) (*storage.Stage, error)
+	Install(g storage.GroupID, lower, upper []byte) error
+	DropStage(g storage.GroupID) error
 }
 
 // Config is what an engine is made from. The zero value of a size or a time is
@@ -73,6 +80,15 @@ type Config struct {
 	// worker. What is beyond is refused with ErrDropped; a single proposal is
 	// taken whatever its size.
 	QueuedProposals, QueuedBytes int
+	// SnapshotWait is how long a snapshot that comes in waits for another one.
+	SnapshotWait time.Duration
+	// Room says, with an error, that bytes more must not be written, and is asked
+	// before a snapshot is received and while it comes in; nil: there is always
+	// room.
+	Room func(bytes int64) error
+	// HandoverAfter is how long one synced write may take before this node hands
+	// its leaderships over to others.
+	HandoverAfter time.Duration
 	// SyncLimit is how long one synced write may take before the process ends.
 	SyncLimit time.Duration
 }
@@ -93,6 +109,8 @@ func DefaultConfig() Config {
 		BatchBytes:      8 << 20,
 		QueuedProposals: 1024,
 		QueuedBytes:     64 << 20,
+		SnapshotWait:    2 * time.Second,
+		HandoverAfter:   time.Second,
 		SyncLimit:       20 * time.Second,
 	}
 }
@@ -120,6 +138,8 @@ func (c *Config) Validate() error {
 	need(c.HoldBytes > 0, "hold bytes must be positive")
 	need(c.SpillBytes > 0 && c.BatchBytes > 0, "spill and batch bytes must be positive")
 	need(c.QueuedProposals > 0 && c.QueuedBytes > 0, "queue limits must be positive")
+	need(c.SnapshotWait > 0, "snapshot wait must be positive")
+	need(c.HandoverAfter > 0, "handover limit must be positive")
 	need(c.SyncLimit > 0, "sync limit must be positive")
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("engine configuration: %w", err)

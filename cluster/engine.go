@@ -26,6 +26,8 @@ type Engine struct {
 	writer    *logWriter
 	applier   *applier
 	truncator *truncator
+	sender    *sender
+	receiving chan struct{} // has one place
 
 	groups atomic.Pointer[groupSet] // replaced whole, under mu
 
@@ -57,13 +59,14 @@ func Open(cfg Config) (*Engine, error) {
 	}
 	e := &Engine{
 		cfg: cfg, metrics: m, transport: cfg.Transport, begin: time.Now(),
-		quit: make(chan struct{}), ended: make(chan struct{}),
+		quit: make(chan struct{}), ended: make(chan struct{}), receiving: make(chan struct{}, 1),
 	}
 	if e.transport == nil {
 		e.transport = noTransport{}
 	}
 	e.groups.Store(&groupSet{})
 	e.writer, e.applier, e.truncator = newLogWriter(e), newApplier(e), newTruncator(e)
+	e.sender = newSender(e)
 	for range cfg.Workers {
 		e.workers = append(e.workers, newWorker(e))
 	}
@@ -79,7 +82,7 @@ func (e *Engine) Start() {
 		return
 	}
 	e.started = true
-	loops := []func(){e.writer.loop, e.applier.loop, e.truncator.loop, (&ticker{e}).loop}
+	loops := []func(){e.writer.loop, e.applier.loop, e.truncator.loop, e.sender.loop, (&ticker{e}).loop}
 	for _, w := range e.workers {
 		loops = append(loops, w.loop)
 	}
@@ -115,6 +118,7 @@ func (e *Engine) end() {
 	e.running.Wait()
 	groups := e.list()
 	e.applier.end(groups)
+	e.sender.end()
 	for _, g := range groups {
 		g.refuse(g.inbox.close())
 		g.waiters.close(ErrUnknown)

@@ -23,6 +23,9 @@ var (
 	ErrDropped = replica.ErrDropped
 	// ErrQuarantined says that a replica's log and state do not fit together.
 	ErrQuarantined = replica.ErrQuarantined
+	// ErrConf says that a change of a group's replicas makes no sense, or comes
+	// while another one is under way: nothing was changed.
+	ErrConf = replica.ErrConf
 	// ErrTombstone says that a replica was removed from this node.
 	ErrTombstone = replica.ErrTombstone
 )

@@ -104,6 +104,13 @@ func (x *extent) ask(index uint64) {
 	x.asked = max(x.asked, index)
 }
 
+// restart forgets all that was counted: the log begins anew.
+func (x *extent) restart() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.gone, x.marks = x.total, x.marks[:0]
+}
+
 // cut notes that the log was truncated up to index.
 func (x *extent) cut(index uint64) {
 	x.mu.Lock()

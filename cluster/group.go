@@ -27,12 +27,15 @@ type group struct {
 	core      *replica.Replica
 	proposals uint64
 	asked     reads
+	incoming  *incoming // a snapshot that raft was just given
 
 	// Of the apply loop alone: the term in which sm was told that it leads, what
 	// is applied, and the configuration that is stored with it.
 	started uint64
 	at      storage.Position
 	conf    replica.Conf
+	// installing says that the state is being replaced.
+	installing bool
 
 	inbox    inbox
 	waiters  waiters
@@ -45,6 +48,8 @@ type group struct {
 	status  atomic.Pointer[published]
 	failure atomic.Pointer[failure]
 
+	door sync.Mutex
+	shut bool           // nobody may begin to; guarded by door
 	busy sync.WaitGroup // who works on the group's stores beside the loops
 }
 
@@ -71,6 +76,15 @@ type input struct {
 	floor     uint64 // who lacks what is below gets a snapshot
 	changes   []confProposal
 	transfer  storage.ReplicaID
+	handover  bool
+	reports   []report
+	snapshot  *incoming
+}
+
+// report is what came of a snapshot that was to be sent.
+type report struct {
+	to storage.ReplicaID
+	ok bool
 }
 
 type proposal struct {
@@ -235,5 +249,8 @@ func (g *group) refuse(in input) {
 		if p.done != nil {
 			p.done(g.stopped())
 		}
+	}
+	if in.snapshot != nil {
+		in.snapshot.done <- g.stopped()
 	}
 }

@@ -16,10 +16,13 @@ type logWriter struct {
 	// busy is when the write under way began, in nanoseconds of the engine's
 	// clock plus one; 0 while there is none.
 	busy atomic.Int64
+	// waiting holds back what is to be written of groups that have an install
+	// under way.
+	waiting map[*group][]logItem
 }
 
 func newLogWriter(e *Engine) *logWriter {
-	return &logWriter{engine: e, items: newQueue[logItem]()}
+	return &logWriter{engine: e, items: newQueue[logItem](), waiting: map[*group][]logItem{}}
 }
 
 // order has stage add to a batch, and done be called once that is synced.
@@ -31,6 +34,13 @@ func (w *logWriter) loop() {
 	for w.items.wait(w.engine.quit) {
 		all := w.items.take()
 		for rest := all; len(rest) > 0; {
+			if w.apart(&rest[0]) {
+				instead := w.divert(&rest[0])
+				if rest = rest[1:]; len(instead) > 0 {
+					rest = append(instead, rest...)
+				}
+				continue
+			}
 			n, err := w.write(rest)
 			if err != nil {
 				w.engine.fatal(err)
@@ -50,6 +60,9 @@ func (w *logWriter) write(items []logItem) (int, error) {
 	sync, some, n, entries := false, false, 0, 0
 	for ; n < len(items) && (n == 0 || batch.Len() < w.engine.cfg.BatchBytes); n++ {
 		it := &items[n]
+		if n > 0 && w.apart(it) {
+			break
+		}
 		if it.job == nil {
 			if it.stage != nil {
 				it.stage(batch)

@@ -160,7 +160,7 @@ func (e *Engine) bury(gr *group) error {
 	if err := e.await(gr.worker.call); err != nil {
 		return err
 	}
-	gr.busy.Wait()
+	gr.leave()
 	tombstone := func(b *storage.LogBatch) {
 		b.PutReplica(storage.ReplicaMeta{Group: gr.id, Replica: gr.replica, State: storage.ReplicaTombstone})
 	}
@@ -200,6 +200,9 @@ func (e *Engine) clear(gr *group) error {
 	if err != nil {
 		err = fmt.Errorf("delete state of replica %d: %w", gr.replica, err)
 		e.fatal(err)
+		return err
+	}
+	if err := e.unstage(gr); err != nil {
 		return err
 	}
 	entries := e.cfg.Log.NewBatch()

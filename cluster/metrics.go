@@ -14,6 +14,9 @@ type metrics struct {
 	logBatchBytes  prometheus.Histogram
 	truncations    prometheus.Counter
 	replicasFailed prometheus.Counter
+
+	snapshotsSent     prometheus.Counter
+	snapshotsReceived prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -21,11 +24,13 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "waystation", Subsystem: "cluster", Name: name, Help: help})
 	}
 	m := &metrics{
-		proposals:      counter("proposals_total", "Proposals that raft accepted."),
-		applied:        counter("entries_applied_total", "Entries applied, of all groups."),
-		logEntries:     counter("log_entries_total", "Entries written to the raft log."),
-		truncations:    counter("log_truncations_total", "Truncations of a group's log."),
-		replicasFailed: counter("replicas_stopped_total", "Replicas that stopped because of an error."),
+		proposals:         counter("proposals_total", "Proposals that raft accepted."),
+		applied:           counter("entries_applied_total", "Entries applied, of all groups."),
+		logEntries:        counter("log_entries_total", "Entries written to the raft log."),
+		truncations:       counter("log_truncations_total", "Truncations of a group's log."),
+		replicasFailed:    counter("replicas_stopped_total", "Replicas that stopped because of an error."),
+		snapshotsSent:     counter("snapshots_sent_total", "Snapshots that another replica has installed."),
+		snapshotsReceived: counter("snapshots_installed_total", "Snapshots of other replicas that were installed here."),
 		logSync: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "waystation", Subsystem: "cluster", Name: "log_sync_seconds",
 			Help:    "Time to write and sync one batch of the raft log.",
@@ -49,6 +54,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.proposals, m.applied, m.logEntries, m.logSync, m.logBatchBytes, m.truncations, m.replicasFailed,
+		m.snapshotsSent, m.snapshotsReceived,
 	}
 }
 

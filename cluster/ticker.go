@@ -25,11 +25,26 @@ func (t *ticker) loop() {
 }
 
 // watch ends a process whose disk hangs. Its heartbeats would go on, and with
-// them a leadership under which nothing can be acknowledged.
+// them a leadership under which nothing can be acknowledged: so first, after a
+// much shorter time, the leaderships go to whoever can take them.
 func (t *ticker) watch() {
-	if d := t.engine.writer.stuck(); d > t.engine.cfg.SyncLimit {
+	d := t.engine.writer.stuck()
+	if d > t.engine.cfg.HandoverAfter {
+		t.handOver()
+	}
+	if d > t.engine.cfg.SyncLimit {
 		t.engine.fatal(fmt.Errorf("fsync hung: the raft log has been writing for %s, the limit is %s",
 			d.Round(time.Millisecond), t.engine.cfg.SyncLimit))
+	}
+}
+
+// handOver asks the most advanced of each group's other voters to take over.
+// The others have what this node proposed: it is sent before it is written.
+func (t *ticker) handOver() {
+	for _, g := range t.engine.list() {
+		if g.leads.Load() != 0 && !g.status.Load().SoleVoter {
+			g.post(func(in *input) { in.handover = true })
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ type toy struct {
 	applied  uint64
 	spilled  uint64
 	lead     chan uint64
+	term     uint64 // in which it leads
 	stops    []uint64
 	spillErr error
 }
@@ -192,7 +193,16 @@ func (t *toy) Durable(r storage.Reader, upTo uint64) (bool, error) {
 	return a >= upTo && s >= upTo, err
 }
 
+func (t *toy) leading() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.term
+}
+
 func (t *toy) LeaderStart(term uint64) {
+	t.mu.Lock()
+	t.term = term
+	t.mu.Unlock()
 	select {
 	case t.lead <- term:
 	default:
@@ -203,6 +213,7 @@ func (t *toy) LeaderStop(term uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.stops = append(t.stops, term)
+	t.term = 0
 }
 
 // checkAny is check for an entry whose size Apply noted.

@@ -45,8 +45,10 @@ func (w *worker) loop() {
 			w.guard(g)
 		}
 		w.groups.recycle(groups)
-		w.engine.writer.items.push(w.appends...)
+		// In this order: an install begins in the log writer, and waits for what is
+		// to be applied before it.
 		w.engine.applier.items.push(w.applies...)
+		w.engine.writer.items.push(w.appends...)
 		clear(w.appends)
 		clear(w.applies)
 		w.appends, w.applies = w.appends[:0], w.applies[:0]
@@ -68,6 +70,7 @@ func (w *worker) guard(g *group) {
 		if g.failure.Load() != nil {
 			g.refuse(w.in)
 			g.asked.fail(g.stopped())
+			g.declined()
 		}
 		g.inbox.recycle(w.in)
 		w.in = input{}
@@ -80,6 +83,9 @@ func (w *worker) guard(g *group) {
 func (w *worker) run(g *group) {
 	w.feed(g, &w.in)
 	w.propose(g, &w.in)
+	if w.in.handover {
+		w.in.transfer = g.core.Successor()
+	}
 	if len(w.in.changes) > 0 || w.in.transfer != 0 {
 		w.change(g, &w.in)
 	}
@@ -88,6 +94,7 @@ func (w *worker) run(g *group) {
 		w.truncate(g, w.in.truncate, w.in.floor)
 	}
 	w.drain(g, w.in.ticks > 0)
+	g.declined()
 }
 
 // panicked says why raft gave up. It has only the text of an error of the disk:
@@ -113,6 +120,13 @@ func (w *worker) feed(g *group, in *input) {
 		if err := g.core.Step(m); err != nil {
 			w.engine.cfg.Logger.Debug("message refused", "group", g.id, "type", m.GetType(), "err", err)
 		}
+	}
+	for _, r := range in.reports {
+		g.core.ReportSnapshot(r.to, r.ok)
+	}
+	if in.snapshot != nil {
+		w.snapshot(g, in.snapshot)
+		in.snapshot = nil
 	}
 	g.core.Tick(in.ticks)
 	if in.campaign {
@@ -196,7 +210,7 @@ func (w *worker) drain(g *group, look bool) {
 			look = true
 		}
 		if jobs.Append != nil {
-			w.appends = append(w.appends, logItem{group: g, job: jobs.Append})
+			w.append(g, jobs.Append)
 		}
 		if jobs.Apply != nil {
 			w.applies = append(w.applies, applyItem{group: g, job: jobs.Apply})
@@ -205,7 +219,7 @@ func (w *worker) drain(g *group, look bool) {
 			w.engine.transport.Send(g.id, jobs.Send)
 		}
 		for _, m := range jobs.Snapshots {
-			g.core.ReportSnapshot(storage.ReplicaID(m.GetTo()), false)
+			w.engine.sender.wanted.push(wanted{group: g, term: m.GetTerm(), m: m})
 		}
 		for _, r := range jobs.Reads {
 			g.confirms.add(r.Index, g.asked.end(r.ID), g.applied.Load)
@@ -214,6 +228,17 @@ func (w *worker) drain(g *group, look bool) {
 	if worked {
 		g.publish(look)
 	}
+}
+
+func (w *worker) append(g *group, job *replica.AppendJob) {
+	it := logItem{group: g, job: job}
+	if job.Install != nil {
+		if g.incoming == nil || replica.InstallOf(g.incoming.m.GetSnapshot()).To != job.Install.To {
+			panic(fmt.Sprintf("raft installs a snapshot of %d that is not staged", job.Install.To.Index))
+		}
+		it.incoming, g.incoming = g.incoming, nil
+	}
+	w.appends = append(w.appends, it)
 }
 
 // changed answers what an ended leadership leaves behind. The new one is
@@ -261,6 +286,8 @@ type logItem struct {
 	truncate storage.Position
 	stage    func(*storage.LogBatch)
 	done     func()
+	incoming *incoming // of a job that installs a snapshot
+	release  bool      // the group's install is over
 }
 
 // applyItem is a run of committed entries.

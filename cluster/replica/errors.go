@@ -19,6 +19,8 @@ var (
 	// ErrSnapshot says that a snapshot was not taken: it is not newer than what
 	// this replica has, or its message came without its data.
 	ErrSnapshot = errors.New("snapshot not taken")
+	// ErrMisdirected says that a message is for another replica.
+	ErrMisdirected = errors.New("message misdirected")
 	// ErrConf says that a change of the configuration makes no sense, or comes
 	// while another one is under way: nothing was changed.
 	ErrConf = errors.New("change of configuration refused")

@@ -4,6 +4,7 @@ import (
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 
+	"github.com/waystation/waystation/internal/invariant"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -40,6 +41,9 @@ const (
 // state is there; to answer before the log is reset would promise what a crash
 // can still take.
 func InstallSteps() []InstallStep {
+	if invariant.Broken(invariant.SnapshotOrder) {
+		return []InstallStep{InstallMark, InstallLog, InstallState, InstallReload, InstallAnswer}
+	}
 	return []InstallStep{InstallMark, InstallState, InstallLog, InstallReload, InstallAnswer}
 }
 

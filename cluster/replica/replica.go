@@ -163,6 +163,11 @@ func (r *Replica) Step(m *pb.Message) error {
 }
 
 func (r *Replica) step(m *pb.Message) error {
+	if m.GetTo() != uint64(r.cfg.ID) {
+		// Raft does not look: it would believe what was said to a replica that
+		// was here before and is gone.
+		return fmt.Errorf("step message from replica %d: %w: it is for replica %d", m.GetFrom(), ErrMisdirected, m.GetTo())
+	}
 	r.hear(m.GetFrom())
 	if err := r.rn.Step(m); err != nil {
 		return fmt.Errorf("step message from replica %d: %w", m.GetFrom(), err)

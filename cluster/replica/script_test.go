@@ -241,6 +241,11 @@ func (s *script) run(d *datadriven.TestData, out *strings.Builder) error {
 	case "read":
 		m.reads++
 		return m.core.ReadIndex(m.reads)
+	case "misdirect":
+		term := m.core.rn.BasicStatus().GetTerm()
+		return m.core.Step(&pb.Message{
+			Type: pb.MsgHeartbeat.Enum(), From: new(uint64(1)), To: new(uint64(m.id) + 1), Term: &term, Commit: new(uint64(99)),
+		})
 	case "tick":
 		var n int
 		d.ScanArgs(s.t, "n", &n)
