@@ -23,7 +23,8 @@ func newDriver(w *world) *driver {
 	d := &driver{w: w, r: r, asleep: make([]int, len(w.nodes)), slow: make([]int, len(w.nodes))}
 	d.weights = [kinds]float64{
 		opTick: 4, opDeliver: 40, opWrite: 12, opSync: 12, opApply: 16, opPropose: 10,
-		opSend: 8, opRequest: 12, opReply: 12, opStart: 3, opRead: 1, opVerify: 0.2,
+		opSend: 8, opRequest: 12, opReply: 14, opStart: 3,
+		opPull: 6, opSettle: 8, opRenew: 3, opRead: 1, opVerify: 0.2,
 	}
 	for k := range d.weights { // work of all kinds, at another pace
 		d.weights[k] *= math.Exp(r.Float64()*2 - 1)
@@ -108,7 +109,7 @@ func (d *driver) fill(o *op) bool {
 	case opCut, opMend:
 		o.b = d.nodeAt()
 		return o.a != o.b && w.cut[w.link(o.a, o.b)] == (o.kind == opMend)
-	case opSend, opRequest, opReply, opBreak, opRestart:
+	case opSend, opRequest, opReply, opBreak, opRestart, opPull, opSettle, opRenew:
 		return d.fillClient(o)
 	case opPower:
 		o.n = r.Uint64()
@@ -192,30 +193,40 @@ func (d *driver) leading(g int) *group {
 
 func (d *driver) fillClient(o *op) bool {
 	w, r := d.w, d.r
-	o.a = r.IntN(len(w.producers))
-	p := w.producers[o.a]
-	if (o.kind == opSend || o.kind == opRequest) && d.leading(int(p.group)) == nil && r.IntN(10) > 0 {
+	switch o.kind {
+	case opSend, opRestart:
+		o.a = r.IntN(len(w.producers))
+	case opPull, opSettle, opRenew:
+		if len(w.workers) == 0 {
+			return false
+		}
+		o.a = len(w.producers) + r.IntN(len(w.workers))
+	default:
+		o.a = r.IntN(len(w.clients))
+	}
+	c := w.clients[o.a]
+	if o.kind != opReply && o.kind != opBreak && o.kind != opRestart && d.leading(int(c.group)) == nil && r.IntN(10) > 0 {
 		return false // it waits before it tries again
 	}
 	switch o.kind {
-	case opSend:
-		o.n = r.Uint64()
-		return len(p.stream.out) <= 8
+	case opSend, opPull, opSettle, opRenew:
+		o.n = r.Uint64() >> 1
+		return len(c.stream.out) < maxOut
 	case opRequest:
-		if len(p.zombies) > 0 && r.IntN(4) == 0 {
-			o.b = 1 + r.IntN(len(p.zombies))
-			return d.awake(p.zombies[o.b-1].node)
+		if len(c.zombies) > 0 && r.IntN(4) == 0 {
+			o.b = 1 + r.IntN(len(c.zombies))
+			return d.awake(c.zombies[o.b-1].node)
 		}
-		if g := d.leading(int(p.group)); g != nil && g.life.id != p.stream.node && r.Float64() < d.direct {
+		if g := d.leading(int(c.group)); g != nil && g.life.id != c.stream.node && r.Float64() < d.direct {
 			*o = op{kind: opBreak, a: o.a, b: g.life.id} // it was told who leads
 			return true
 		}
-		return len(p.stream.out) > 0 && d.awake(p.stream.node)
+		return len(c.stream.out) > 0 && d.awake(c.stream.node)
 	case opReply:
-		return len(p.stream.in) > 0
+		return len(c.stream.in) > 0
 	case opBreak, opRestart:
 		o.b = d.nodeAt()
-		return o.kind == opBreak || p.places
+		return o.kind == opBreak || w.producers[o.a].places
 	}
 	return true
 }

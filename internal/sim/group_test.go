@@ -64,6 +64,11 @@ func (g *group) drain() {
 			l.applies = append(l.applies, applyItem{group: g, job: jobs.Apply})
 		}
 		g.w.send(l.id, g.id, jobs.Send)
+		for _, r := range jobs.Reads {
+			if g.leader != nil {
+				g.leader.confirmed(r.ID)
+			}
+		}
 	}
 }
 
@@ -104,7 +109,7 @@ func (g *group) waiting() (list []*entry) {
 func (g *group) propose(e *entry, data []byte) error {
 	g.proposals++
 	e.key = waitKey{e.term, g.proposals}
-	now := g.life.clock.Now(g.life.wallNow(), g.w.now, g.life.clocks()) / int64(time.Millisecond)
+	now := g.w.logNow(g)
 	envelope.Envelope{Version: envelope.Version1, Term: e.term, Proposal: g.proposals, TimeMs: now}.Put(data)
 	if err := g.core.Propose(e.term, data); err != nil {
 		return err
@@ -158,6 +163,9 @@ func (l *life) tick() {
 	l.w.now += 50 * time.Millisecond / time.Duration(l.w.set.Nodes)
 	for _, g := range l.groups {
 		g.core.Tick(1)
+		if g.leader != nil {
+			g.leader.tick()
+		}
 		g.drain()
 	}
 }

@@ -1,6 +1,10 @@
 package sim
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/waystation/waystation/storage"
+)
 
 // heal ends the faults and lets everything get done; what does not is a
 // violation of liveness.
@@ -8,6 +12,10 @@ func (w *world) heal() error {
 	do := func(o op) error {
 		_, err := w.do(o)
 		return err
+	}
+	// Log time waits for clocks that were set back: as long as they are behind.
+	for _, n := range w.nodes[1:] {
+		n.wall = w.ahead
 	}
 	for i := range w.cut {
 		w.cut[i] = false
@@ -19,8 +27,8 @@ func (w *world) heal() error {
 			}
 		}
 	}
-	for _, p := range w.producers {
-		p.quiet, p.zombies = true, nil
+	for _, c := range w.clients {
+		c.quiet, c.zombies = true, nil
 	}
 	for round := 0; ; round++ {
 		if err := w.round(round, do); err != nil {
@@ -64,6 +72,14 @@ func (w *world) round(round int, do func(op) error) error {
 			}
 		}
 	}
+	for i, x := range w.workers {
+		x.find()
+		for _, k := range []kind{opPull, opSettle, opSettle, opRenew} {
+			if err := do(op{kind: k, a: len(w.producers) + i, n: uint64(round)}); err != nil {
+				return err
+			}
+		}
+	}
 	for {
 		before := w.quiet()
 		for _, o := range w.work() {
@@ -73,17 +89,6 @@ func (w *world) round(round int, do func(op) error) error {
 		}
 		if w.quiet() == before && len(w.work()) == 0 {
 			return nil
-		}
-	}
-}
-
-// find takes the producer to the leader, as its hints would.
-func (p *producer) find() {
-	for i := 1; i <= p.w.set.Nodes; i++ {
-		if g := p.w.group(i, int(p.group)); g != nil && g.leader != nil && p.stream.node != i {
-			if old := p.w.group(p.stream.node, int(p.group)); old == nil || old.leader == nil || old.leads < g.leads {
-				p.reconnect(i)
-			}
 		}
 	}
 }
@@ -112,16 +117,16 @@ func (w *world) work() (ops []op) {
 			ops = append(ops, op{kind: opApply, a: i, n: 100})
 		}
 		for _, g := range l.groups {
-			if d := g.leader; d != nil && d.inFlight == nil && (d.batcher.Packets()+len(d.orders) > 0 || !d.configed) {
+			if g.leader != nil && g.leader.wants() {
 				ops = append(ops, op{kind: opPropose, a: i, b: int(g.id)})
 			}
 		}
 	}
-	for i, p := range w.producers {
-		for range p.stream.out {
+	for i, c := range w.clients {
+		for range c.stream.out {
 			ops = append(ops, op{kind: opRequest, a: i})
 		}
-		for range p.stream.in {
+		for range c.stream.in {
 			ops = append(ops, op{kind: opReply, a: i})
 		}
 	}
@@ -136,6 +141,9 @@ func (w *world) undone() string {
 		}
 	}
 	for g := 1; g <= w.set.Groups; g++ {
+		if repo, seq := w.oracle.groups[storage.GroupID(g)].unsettled(w, g); repo != "" {
+			return fmt.Sprintf("packet %d of %s is not settled", seq, repo)
+		}
 		leads := false
 		applied := w.group(1, g).applied
 		for i := 1; i < len(w.nodes); i++ {

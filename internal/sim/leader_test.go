@@ -2,6 +2,7 @@ package sim
 
 import (
 	"hash/crc32"
+	"time"
 
 	"github.com/waystation/waystation/actors/intake"
 	"github.com/waystation/waystation/actors/repository"
@@ -14,8 +15,12 @@ type leader struct {
 	repos    map[string]*resident
 	batcher  intake.Batcher[queued]
 	inFlight *entry
+	settles  []settleOrder
+	grants   []grantOrder
 	orders   []order
+	groups   []repository.GroupConfig // among the orders
 	configed bool
+	keeper
 }
 
 // resident is a repository's actor: its filter.
@@ -28,8 +33,8 @@ type resident struct {
 
 // waiter is who wants to know what became of a packet.
 type waiter struct {
-	stream *stream
-	p      *sent
+	p    *sent
+	take func(reply)
 }
 
 type queued struct {
@@ -50,11 +55,18 @@ type entry struct {
 	leader  *leader
 	term    uint64
 	packets []queued
+	settles []settleOrder
+	grants  []grantOrder
 	orders  []order
+	groups  []repository.GroupConfig
 }
 
 func newLeader(g *group, term uint64) *leader {
-	return &leader{g: g, term: term, repos: map[string]*resident{}}
+	d := &leader{g: g, term: term, repos: map[string]*resident{}}
+	// Another leader's clock may have been ahead: what the state has seen is past.
+	g.life.clock.Raise(g.sm.machine.LogTime() * int64(time.Millisecond))
+	d.load()
+	return d
 }
 
 func (d *leader) resident(repo string) *resident {
@@ -82,7 +94,7 @@ func (r *resident) FindID(id []byte) (repository.Seq, uint32, bool, error) {
 }
 
 // offer takes a frame: packets of one repository.
-func (d *leader) offer(s *stream, packets []*sent) {
+func (d *leader) offer(packets []*sent, take func(reply)) {
 	r := d.resident(packets[0].repo)
 	for _, p := range packets {
 		view := intake.Packet{ID: p.id, ContentCRC: p.crc}
@@ -91,23 +103,29 @@ func (d *leader) offer(s *stream, packets []*sent) {
 		}
 		v, err := r.filter.Offer(&view, r)
 		d.g.w.must(err)
-		w := waiter{s, p}
+		d.g.w.note("node %d judges %s: %d %+v", d.g.life.id, p, v.Action, v.Result)
+		w := waiter{p, take}
 		switch v.Action {
 		case intake.Propose:
 			d.batcher.Push(&r.flow, queued{w, r, v.Flight}, len(p.content))
 		case intake.Attach:
 			r.filter.Attach(v.Flight, p.crc, w)
 		case intake.Answer:
-			s.answer(reply{p: p, result: v.Result})
+			take(reply{p: p, result: v.Result})
 		case intake.Busy:
-			s.answer(reply{p: p, failure: busy})
+			take(reply{p: p, failure: busy})
 		}
 	}
 }
 
+// wants says whether there is something to propose, and none under way.
+func (d *leader) wants() bool {
+	return d.inFlight == nil && (!d.configed || d.batcher.Packets()+len(d.settles)+len(d.grants)+len(d.orders) > 0)
+}
+
 // fill makes an entry of what waits, and proposes it, if none is in flight.
 func (d *leader) fill() bool {
-	if d.inFlight != nil || d.batcher.Packets()+len(d.orders) == 0 && d.configed {
+	if !d.wants() {
 		return false
 	}
 	e := &entry{leader: d, term: d.term}
@@ -119,11 +137,17 @@ func (d *leader) fill() bool {
 		c.DedupWindowMs = uint64(d.g.w.set.WindowMs)
 		b.AddConfigure(&c)
 	}
-	for _, o := range d.orders {
-		o.add(&b)
-		e.orders = append(e.orders, o)
+	e.settles, e.grants, e.orders, e.groups = d.settles, d.grants, d.orders, d.groups
+	d.settles, d.grants, d.orders, d.groups = nil, nil, nil, nil
+	for i := range e.settles {
+		b.AddSettle(&e.settles[i].cmd)
 	}
-	d.orders = nil
+	for i := range e.grants {
+		b.AddGrant(&e.grants[i].cmd)
+	}
+	for _, o := range e.orders {
+		o.add(&b)
+	}
 	b.BeginPublish()
 	d.batcher.Fill(1<<16, d.g.w.set.Entry, func(_ *intake.Flow[queued], items []intake.Item[queued]) {
 		b.BeginRepo([]byte(items[0].Value.r.repo))
@@ -148,18 +172,29 @@ func (d *leader) fill() bool {
 func (d *leader) stop() {
 	d.batcher.DrainAll(func(items []intake.Item[queued]) {
 		for _, it := range items {
-			it.Value.stream.answer(reply{p: it.Value.p, failure: notLeader})
+			it.Value.take(reply{p: it.Value.p, failure: notLeader})
 		}
 	})
 	for _, name := range d.g.w.repos(int(d.g.id)) {
 		if r := d.repos[name]; r != nil {
-			r.filter.Abandon(func(w waiter) { w.stream.answer(reply{p: w.p, failure: unknown}) })
+			r.filter.Abandon(func(w waiter) { w.take(reply{p: w.p, failure: unknown}) })
 		}
 	}
-	for _, o := range d.orders {
+	(&entry{leader: d, settles: d.settles, grants: d.grants, orders: d.orders}).refuse()
+	d.settles, d.grants, d.orders, d.groups = nil, nil, nil, nil
+}
+
+// refuse answers commands whose outcome nobody here will know.
+func (e *entry) refuse() {
+	for _, s := range e.settles {
+		s.done(nil)
+	}
+	for _, g := range e.grants {
+		g.done(nil)
+	}
+	for _, o := range e.orders {
 		o.done(nil, false)
 	}
-	d.orders = nil
 }
 
 // over says that the leadership which proposed the entry ended.
@@ -175,12 +210,10 @@ func (e *entry) fail(f intake.Failure) {
 	}
 	for i := range e.packets {
 		q := &e.packets[i]
-		q.stream.answer(reply{p: q.p, failure: code})
+		q.take(reply{p: q.p, failure: code})
 		e.resolve(q, intake.Outcome{Failure: f})
 	}
-	for _, o := range e.orders {
-		o.done(nil, false)
-	}
+	e.refuse()
 	e.end()
 }
 
@@ -197,14 +230,22 @@ func (e *entry) decided(index, term uint64, res *repository.Results) {
 		return
 	}
 	w := e.leader.g.w
+	w.oracle.durable(e.leader.g, index, term)
 	for i := range e.packets {
 		q := &e.packets[i]
 		r := res.Publish[i]
-		if r.Code == repository.OK {
-			w.oracle.durable(e.leader.g, index, term)
-		}
-		q.stream.answer(reply{p: q.p, result: r})
+		q.take(reply{p: q.p, result: r})
 		e.resolve(q, intake.Outcome{Result: r})
+	}
+	for i := range e.settles {
+		s := &e.settles[i]
+		if !e.over() {
+			e.leader.settled(&s.cmd, &res.Settles[i])
+		}
+		s.done(&res.Settles[i])
+	}
+	for i := range e.grants {
+		e.grants[i].done(&res.Grants[i])
 	}
 	for _, o := range e.orders {
 		o.done(res, true)
@@ -220,11 +261,11 @@ func (e *entry) resolve(q *queued, o intake.Outcome) {
 	q.r.filter.Resolve(q.fl, func(w waiter, o intake.Outcome) {
 		switch o.Failure {
 		case intake.Decided:
-			w.stream.answer(reply{p: w.p, result: o.Result})
+			w.take(reply{p: w.p, result: o.Result})
 		case intake.NotProposed:
-			w.stream.answer(reply{p: w.p, failure: notLeader})
+			w.take(reply{p: w.p, failure: notLeader})
 		default:
-			w.stream.answer(reply{p: w.p, failure: unknown})
+			w.take(reply{p: w.p, failure: unknown})
 		}
 	})
 }

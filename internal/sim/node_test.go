@@ -130,6 +130,11 @@ func (n *node) wallNow() int64 {
 	return int64(epoch)*int64(time.Millisecond) + int64(n.w.now+n.wall)
 }
 
+// logNow is log time as a leader's node has it now, in milliseconds.
+func (w *world) logNow(g *group) int64 {
+	return g.life.clock.Now(g.life.wallNow(), w.now, g.life.clocks()) / int64(time.Millisecond)
+}
+
 // open reconciles a replica with its disk, as the engine does.
 func (l *life) open(id storage.GroupID) (*group, error) {
 	w := l.w

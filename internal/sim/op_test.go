@@ -31,16 +31,19 @@ const (
 	opClock                // node a's wall clock jumps by n-2^32 milliseconds
 	opTransfer             // node a hands the leadership of group b to replica c
 	opSend                 // producer a sends something that n picks
-	opRequest              // the oldest request of producer a's stream b arrives
-	opReply                // the oldest reply to producer a arrives
-	opBreak                // producer a breaks its stream and goes to node b
+	opRequest              // the oldest request of client a's stream b arrives
+	opReply                // the oldest reply to client a arrives
+	opBreak                // client a breaks its stream and goes to node b
 	opRestart              // producer a restarts under a new epoch
+	opPull                 // worker a asks for work
+	opSettle               // worker a settles something that n picks
+	opRenew                // worker a renews the lease that n picks
 	kinds
 )
 
 var kindNames = [kinds]string{
 	"tick", "deliver", "drop", "double", "cut", "mend", "write", "sync", "apply", "propose", "spill", "truncate",
-	"flush", "read", "verify", "crash", "start", "power", "clock", "transfer", "send", "request", "reply", "break", "restart",
+	"flush", "read", "verify", "crash", "start", "power", "clock", "transfer", "send", "request", "reply", "break", "restart", "pull", "settle", "renew",
 }
 
 // op is one event. What it draws at random follows from n.

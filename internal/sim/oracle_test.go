@@ -21,14 +21,16 @@ type truth struct {
 	first   uint64 // index of committed[0]
 	applied []fact
 	// kv is the logical state at the newest index, sum its checksum.
-	kv      map[string]string
-	keys    []string
-	sum     uint64
-	leaders map[uint64]int       // term to node
-	logged  map[[2]uint64]uint64 // (index, term) to the data's hash
-	repos   map[string]*repoTruth
-	timeMs  int64
-	floor   map[int]uint64 // node to an applied index that its disk has
+	kv        map[string]string
+	keys      []string
+	sum       uint64
+	leaders   map[uint64]int       // term to node
+	logged    map[[2]uint64]uint64 // (index, term) to the data's hash
+	repos     map[string]*repoTruth
+	lanes     map[laneKey]*laneTruth
+	consumers map[repository.GroupID]repository.GroupConfig
+	timeMs    int64
+	floor     map[int]uint64 // node to an applied index that its disk has
 }
 
 // fact is an applied entry, and the state's checksum after it.
@@ -60,6 +62,7 @@ func newOracle(w *world) *oracle {
 		t := &truth{
 			first: 6, kv: map[string]string{}, leaders: map[uint64]int{}, logged: map[[2]uint64]uint64{},
 			repos: map[string]*repoTruth{}, floor: map[int]uint64{},
+			lanes: map[laneKey]*laneTruth{}, consumers: map[repository.GroupID]repository.GroupConfig{},
 		}
 		for _, name := range w.repos(g) {
 			t.repos[name] = &repoTruth{bySeq: map[repository.Seq]*sent{}, byID: map[string]idTruth{}, prods: map[string]*prodTruth{}}
@@ -145,9 +148,18 @@ func (o *oracle) applied(g *group, e storage.Entry, eff *repository.Effects, m *
 	if len(eff.Results.Publish) != len(x.packets) {
 		w.violate("entry %d of group %d: %d results for %d packets", e.Index, g.id, len(eff.Results.Publish), len(x.packets))
 	}
+	for i := range x.settles {
+		t.settled(w, partitionOf(g.id), &x.settles[i].cmd, &eff.Results.Settles[i])
+	}
+	for i := range x.grants {
+		t.granted(w, e.Index, &x.grants[i].cmd, &eff.Results.Grants[i])
+	}
+	// A group that begins at the end begins behind this entry's packets, too.
+	t.makeGroups(w, m, x.groups, repository.StartEarliest, int(g.id))
 	for i := range x.packets {
 		t.published(w, x.packets[i].p, &eff.Results.Publish[i])
 	}
+	t.makeGroups(w, m, x.groups, repository.StartLatest, int(g.id))
 }
 
 // overlay lays an entry's writes over the state.
@@ -192,6 +204,7 @@ func (t *truth) published(w *world, p *sent, r *repository.PublishResult) {
 	had = had && len(p.id) > 0
 	within := had && t.timeMs < known.atMs+int64(w.set.WindowMs)
 	same := prod.epoch == p.epoch && p.position > 0
+	w.note("%s: %+v", p, *r)
 	switch r.Code {
 	case repository.OK:
 		switch {
@@ -407,12 +420,6 @@ func (o *oracle) read(g *group, n uint64) bool {
 		return false
 	}
 	it := items[(n>>16)%uint64(len(items))]
-	data, err := g.sm.payload(g, it.Ref)
-	if err != nil {
-		o.w.violate("node %d: read %s %d: %v", g.life.id, repo, it.Seq, err)
-	}
-	if p := o.groups[g.id].repos[repo].bySeq[it.Seq]; p == nil || !bytes.Equal(p.content, data) {
-		o.w.violate("node %d: %s %d is %q, not %s", g.life.id, repo, it.Seq, data, p)
-	}
+	o.payload(g, repo, it.Seq, it.Ref)
 	return true
 }

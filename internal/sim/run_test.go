@@ -14,6 +14,7 @@ var (
 	timeFlag  = flag.Duration("for", 0, "run new seeds on all cores for so long")
 	fromFlag  = flag.Uint64("from", 0, "run seeds from this one on, until stopped")
 	stepFlag  = flag.Uint64("step", 1, "with -from: distance of the seeds")
+	traceFlag = flag.Bool("say", false, "print what happens")
 	eventFlag = flag.Int("events", 8000, "events of a run")
 )
 
@@ -67,10 +68,10 @@ func replay(t *testing.T, s settings, ops []op) history {
 	return h
 }
 
-// fixedSeeds run each time; shortRuns new ones follow them.
+// fixedSeeds run each time, newSeeds follow them.
 const (
-	fixedSeeds = 60
-	newSeeds   = 20
+	fixedSeeds = 40
+	newSeeds   = 10
 )
 
 func TestSeeds(t *testing.T) {

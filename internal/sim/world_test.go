@@ -22,15 +22,21 @@ type settings struct {
 	Entry     int // packets in an entry
 	Cache     int // bytes of the entry cache
 	WindowMs  int // dedup window
+	Workers   int
+	Consumers int // consumer groups
+	LeaseMs   int
 }
 
 func newSettings(seed uint64) settings {
 	r := rand.New(rand.NewPCG(seed, 1))
 	pick := func(v ...int) int { return v[r.IntN(len(v))] }
-	return settings{
+	s := settings{
 		Seed: seed, Nodes: pick(3, 3, 3, 5), Groups: pick(1, 1, 2, 3), Repos: pick(1, 2, 3), Producers: pick(1, 2, 3, 4),
 		Window: pick(2, 4, 8, 16), Entry: pick(1, 2, 4, 16), Cache: pick(1, 300, 2000, 1<<20), WindowMs: pick(10_000, 60_000, 3_600_000),
+		Consumers: pick(1, 1, 2, 3), LeaseMs: pick(200, 500, 1000, 3000),
 	}
+	s.Workers = pick(0, 1, 1, 2) * s.Consumers * s.Groups
+	return s
 }
 
 // world is a cluster with its clients.
@@ -40,8 +46,11 @@ type world struct {
 	links     [][]packet
 	cut       []bool
 	producers []*producer
+	workers   []*worker
+	clients   []*client // of the producers, then of the workers
 	oracle    *oracle
 	now       time.Duration
+	ahead     time.Duration // by how much a wall clock was ever ahead
 	serial    uint64 // of packets
 	steps     int
 	hash      uint64
@@ -74,6 +83,11 @@ func newWorld(s settings) *world {
 	}
 	for i := range s.Producers {
 		w.producers = append(w.producers, newProducer(w, i))
+		w.clients = append(w.clients, w.producers[i].client)
+	}
+	for i := range s.Workers {
+		w.workers = append(w.workers, newWorker(w, i))
+		w.clients = append(w.clients, w.workers[i].client)
 	}
 	return w
 }
@@ -83,6 +97,9 @@ func (w *world) note(format string, args ...any) {
 	h := fnv.New64a()
 	fmt.Fprintf(h, format, args...)
 	w.hash = w.hash*1099511628211 ^ h.Sum64()
+	if *traceFlag {
+		fmt.Printf("%d: "+format+"\n", append([]any{w.steps}, args...)...)
+	}
 }
 
 // do runs one op; one that is not possible now does nothing, and answers false.
@@ -124,7 +141,7 @@ func (w *world) step(o op) bool {
 	switch o.kind {
 	case opDeliver, opDrop, opDouble, opCut, opMend:
 		return w.netStep(o)
-	case opSend, opRequest, opReply, opBreak, opRestart:
+	case opSend, opRequest, opReply, opBreak, opRestart, opPull, opSettle, opRenew:
 		return w.clientStep(o)
 	case opPower:
 		return w.power(o.n)
@@ -138,6 +155,7 @@ func (w *world) step(o op) bool {
 		return n.start()
 	case opClock:
 		n.wall += time.Duration(int64(o.n)-1<<32) * time.Millisecond
+		w.ahead = max(w.ahead, n.wall)
 		return true
 	}
 	if n.life == nil {
