@@ -128,6 +128,9 @@ func (c Config) timers() *memberlist.Config {
 		return memberlist.DefaultWANConfig()
 	}
 	m := memberlist.DefaultLocalConfig()
+	// Two transmissions, its default, may both ride on pings to one node; the
+	// other nodes then hear nothing until the next full exchange.
+	m.RetransmitMult = 4
 	m.ProbeInterval = 500 * time.Millisecond
 	m.ProbeTimeout = 250 * time.Millisecond
 	m.SuspicionMaxTimeoutMult = 3

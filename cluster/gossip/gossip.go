@@ -21,6 +21,7 @@ type Gossip struct {
 	log      *slog.Logger
 	metrics  *metrics
 	instance [8]byte
+	bridge   *bridge
 	t        *transport
 	list     *memberlist.Memberlist
 	d        *delegate
@@ -34,7 +35,7 @@ type Gossip struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 
-	seeds   atomic.Pointer[[]string]
+	seeds   atomic.Pointer[func(context.Context) []string]
 	joinNow chan struct{} // the seeds changed
 	renew   chan struct{} // the record changed
 	random  source
@@ -47,8 +48,8 @@ type Gossip struct {
 	err     error         // of Stop, once ended is closed
 }
 
-// updateTimeout bounds the wait until a new record is on its way.
-const updateTimeout = time.Second
+// noWait is for memberlist's waits that nobody here needs; zero means for ever.
+const noWait = time.Nanosecond
 
 // Start listens, and becomes a member of its own. Nobody else is known until a
 // join, of this node or of another with this one.
@@ -91,7 +92,8 @@ func Start(c Config) (*Gossip, error) {
 
 // open starts memberlist on a transport of its own.
 func (g *Gossip) open() error {
-	logger := newLogger(g.log, g.metrics.refuse)
+	g.bridge = newBridge(g.log, g.metrics.refuse)
+	logger := g.bridge.logger()
 	g.members = newMembers(g.config.Meta.Node, g.metrics)
 	g.d = &delegate{members: g.members, metrics: g.metrics, lost: g.lost, conflicts: make(chan pair, conflictQueue)}
 	record, err := g.config.Meta.Encode()
@@ -143,14 +145,12 @@ func (g *Gossip) UpdateMeta(m Meta) error {
 	return nil
 }
 
-// renewing hands new records to memberlist, which waits until one is sent.
+// renewing hands new records to memberlist, which takes its locks for that.
 func (g *Gossip) renewing() {
 	for {
 		select {
 		case <-g.renew:
-			if err := g.list.UpdateNode(updateTimeout); err != nil {
-				g.log.Debug("member record is late", "error", err)
-			}
+			_ = g.list.UpdateNode(noWait) // its one error is that it did not wait
 		case <-g.ctx.Done():
 			return
 		}
@@ -188,8 +188,10 @@ func (g *Gossip) leave(timeout time.Duration) error {
 		g.d.record.Store(&record)
 	}
 	begun := time.Now()
-	if err := g.list.UpdateNode(timeout); err != nil {
-		return fmt.Errorf("leave gossip: %w", err)
+	// memberlist's own word of it drops the record from what is still to be sent,
+	// so the record, by which others tell a leave from a failure, goes first.
+	if err := g.list.UpdateNode(max(timeout/2, time.Millisecond)); err != nil {
+		g.log.Debug("the others may not hear why this node is gone", "error", err)
 	}
 	if err := g.list.Leave(max(timeout-time.Since(begun), time.Millisecond)); err != nil {
 		return fmt.Errorf("leave gossip: %w", err)
@@ -214,6 +216,7 @@ func (g *Gossip) Stop() error {
 	if err := g.list.Shutdown(); err != nil {
 		g.err = fmt.Errorf("stop gossip: %w", err)
 	}
+	g.bridge.end()
 	g.tasks.Wait()
 	g.metrics.unregister(g.config.Registerer)
 	close(g.ended)

@@ -181,7 +181,15 @@ func compare(here, there hello) error {
 // each time. A later call replaces the addresses; an empty list ends it.
 func (g *Gossip) KeepJoining(addresses []string) {
 	list := slices.Clone(addresses)
-	g.seeds.Store(&list)
+	g.KeepJoiningFrom(func(context.Context) []string { return list })
+}
+
+// KeepJoiningFrom is KeepJoining with addresses that source tells at each try,
+// such as those of the nodes that run on this machine now. It is called from a
+// goroutine of the package and returns when its context ends; with an empty list
+// nothing is tried this time.
+func (g *Gossip) KeepJoiningFrom(source func(context.Context) []string) {
+	g.seeds.Store(&source)
 	select {
 	case g.joinNow <- struct{}{}:
 	default:
@@ -215,11 +223,11 @@ func (g *Gossip) keeping() {
 		case <-timer.C:
 		}
 		next := p.lost
-		if seeds := g.seeds.Load(); g.members.others() > 0 || seeds == nil || len(*seeds) == 0 {
+		if source := g.seeds.Load(); g.members.others() > 0 || source == nil {
 			delay, said = p.first, ""
 			g.seek()
 		} else {
-			said = g.tryJoin(*seeds, said)
+			said = g.tryJoin(*source, said)
 			next, delay = delay, min(2*delay, p.most)
 		}
 		timer.Reset(g.random.jitter(next))
@@ -227,9 +235,13 @@ func (g *Gossip) keeping() {
 }
 
 // tryJoin logs a failure when it is another one than the last, and returns it.
-func (g *Gossip) tryJoin(seeds []string, said string) string {
+func (g *Gossip) tryJoin(source func(context.Context) []string, said string) string {
 	ctx, cancel := context.WithTimeout(g.ctx, joinTimeout)
 	defer cancel()
+	seeds := source(ctx)
+	if len(seeds) == 0 {
+		return said
+	}
 	n, err := g.Join(ctx, seeds)
 	switch {
 	case err == nil:

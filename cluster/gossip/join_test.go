@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -144,6 +145,23 @@ func TestKeepJoiningWhenAloneAgain(t *testing.T) {
 	start(t, 3, bind(at))
 	sees(t, a, 1, 3)
 	a.KeepJoining(nil)
+}
+
+// The addresses may be told anew at each try.
+func TestKeepJoiningFromWhatIsThere(t *testing.T) {
+	a := start(t, 1)
+	var there atomic.Pointer[[]string]
+	var asked atomic.Int32
+	a.KeepJoiningFrom(func(context.Context) []string {
+		asked.Add(1)
+		if list := there.Load(); list != nil {
+			return *list
+		}
+		return nil
+	})
+	await(t, "two tries", func() bool { return asked.Load() >= 2 })
+	there.Store(&[]string{start(t, 2).Address().String()})
+	sees(t, a, 1, 2)
 }
 
 func portOf(g *Gossip) string {

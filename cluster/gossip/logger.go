@@ -22,18 +22,33 @@ type bridge struct {
 	log     *slog.Logger
 	refused func(reason string)
 
-	mu      sync.Mutex
+	mu      sync.Mutex // held while a line is logged, as log.Logger's own lock is
+	ended   bool
 	since   time.Time
 	passed  map[slog.Level]int
 	dropped int
 }
 
-func newLogger(l *slog.Logger, refused func(string)) *log.Logger {
-	return log.New(&bridge{log: l, refused: refused, passed: map[slog.Level]int{}}, "", 0)
+func newBridge(l *slog.Logger, refused func(string)) *bridge {
+	return &bridge{log: l, refused: refused, passed: map[slog.Level]int{}}
+}
+
+func (b *bridge) logger() *log.Logger { return log.New(b, "", 0) }
+
+// end lets no line through any more: memberlist's timers outlive its Shutdown.
+func (b *bridge) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = true
 }
 
 // Write takes one line.
 func (b *bridge) Write(line []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ended {
+		return len(line), nil
+	}
 	level, text := splitLevel(strings.TrimSpace(string(line)))
 	if reason := refusal(level, text); reason != "" {
 		b.refused(reason)
@@ -92,8 +107,6 @@ func (b *bridge) allow(level slog.Level) bool {
 	if level < slog.LevelInfo {
 		return true // whoever asks for debug lines gets them all
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	if now := time.Now(); now.Sub(b.since) > notePeriod {
 		if b.dropped > 0 {
 			b.log.Warn("memberlist lines left out", "lines", b.dropped)
