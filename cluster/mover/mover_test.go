@@ -1,0 +1,97 @@
+package mover
+
+import (
+	"testing"
+	"time"
+
+	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/waystation/waystation/cluster/meta"
+)
+
+// Raft clears RecentActive at every election timeout: a look that always comes
+// just then must not take a replica for dead.
+func TestALookMayMissWhoIsActive(t *testing.T) {
+	y := newToy(t.Fatalf)
+	y.must(&meta.JoinNode{Node: member("b")})
+	y.must(&meta.SetNodeState{Node: nodeID("b"), State: meta.NodeActive})
+	y.must(&meta.SetMap{Generation: y.view.Cluster.Generation, Groups: []meta.GroupWish{y.wish([]string{"b=voter*"})}})
+	for look := range 100 {
+		y.now += 250 * time.Millisecond
+		in := y.input(y.view)
+		for i := range in.Progress {
+			in.Progress[i].Active = look%2 == 0
+		}
+		switch s := y.mover.Plan(in); s.Kind {
+		case Report:
+			y.must(s.Report)
+		case Change:
+			y.propose(s.Change)
+			y.leave()
+		case Transfer:
+			return
+		}
+		y.catchUp()
+	}
+	t.Fatal("the leadership was never handed over")
+}
+
+func TestBusyWaits(t *testing.T) {
+	y := newToy(t.Fatalf)
+	y.must(&meta.JoinNode{Node: member("b")})
+	y.must(&meta.SetMap{Generation: y.view.Cluster.Generation, Groups: []meta.GroupWish{y.wish([]string{"a=voter", "b=learner"})}})
+	y.busy = true
+	if s := y.mover.Plan(y.input(y.view)); s.Kind != Wait || len(s.Waits) != 1 {
+		t.Fatalf("%+v", s)
+	}
+	y.busy = false
+	if s := y.mover.Plan(y.input(y.view)); s.Kind != Report {
+		t.Fatalf("%+v", s)
+	}
+}
+
+// Raft leaves a joint configuration by itself; if it was kept from it, it is
+// told to after a while.
+func TestAJointConfigurationIsLeft(t *testing.T) {
+	y := newToy(t.Fatalf)
+	joint := true
+	y.conf = &pb.ConfState{Voters: []uint64{2}, VotersOutgoing: []uint64{2, 7}, AutoLeave: &joint}
+	for range 40 {
+		y.now += 200 * time.Millisecond
+		s := y.mover.Plan(y.input(y.view))
+		if s.Kind == Wait {
+			continue
+		}
+		if s.Kind != Change || !s.Change.LeaveJoint() || y.now < DefaultConfig().Retry {
+			t.Fatalf("after %s: %+v", y.now, s)
+		}
+		return
+	}
+	t.Fatal("it stays joint")
+}
+
+func TestNothingToDoForAnUnknownGroup(t *testing.T) {
+	y := newToy(t.Fatalf)
+	in := y.input(&meta.View{})
+	if s := y.mover.Plan(in); s.Kind != None {
+		t.Fatalf("%+v", s)
+	}
+	in = y.input(y.view)
+	in.Conf = &pb.ConfState{Voters: []uint64{99}}
+	if s := y.mover.Plan(in); s.Kind != Wait {
+		t.Fatalf("leading without a vote: %+v", s)
+	}
+}
+
+func TestKindsAndSizesInWords(t *testing.T) {
+	for k, want := range map[Kind]string{None: "none", Wait: "wait", Report: "report", Change: "change", Transfer: "transfer", 9: "kind(9)"} {
+		if k.String() != want {
+			t.Errorf("%d is %s", k, k)
+		}
+	}
+	for n, want := range map[int64]string{2048: "2 KiB", 12 << 20: "12 MiB", 3 << 29: "1.5 GiB"} {
+		if size(n) != want {
+			t.Errorf("%d is %s", n, size(n))
+		}
+	}
+}
