@@ -190,9 +190,7 @@ func (e *Engine) record(gr *group, s replica.Start) error {
 		return nil
 	}
 	if err := batch.Commit(true); err != nil {
-		err = fmt.Errorf("record replica %d: %w", gr.replica, err)
-		e.fatal(err)
-		return err
+		return e.broken(fmt.Errorf("record replica %d: %w", gr.replica, err))
 	}
 	return nil
 }

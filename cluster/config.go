@@ -20,8 +20,6 @@ type StateStore interface {
 	// Durable returns a reader of what a crash could not take any more, and what
 	// to call when done with it.
 	Durable() (r storage.Reader, release func())
-	// NewBatch returns an empty batch. The engine only deletes with it.
-	NewBatch() *storage.StateBatch
 	// Snapshot returns the state as it is now, to be closed.
 	Snapshot() *storage.StateSnapshot
 	// NewStage, Install and DropStage put what was staged in the place of a

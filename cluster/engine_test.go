@@ -30,6 +30,7 @@ type node struct {
 	fs     vfs.FS
 	log    *storage.Log
 	state  *storage.State
+	store  cluster.StateStore // what the engine has for state
 	engine *cluster.Engine
 	toys   map[storage.GroupID]*toy
 	fatal  chan error
@@ -73,6 +74,7 @@ func openStores(t testing.TB, fs vfs.FS, changes ...change) *node {
 	for _, c := range changes {
 		c(&cfg)
 	}
+	n.store = cfg.State
 	if n.engine, err = cluster.Open(cfg); err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,8 @@ var (
 	ErrNotLeader = replica.ErrNotLeader
 	// ErrDropped says that too much waits already. Nothing was proposed.
 	ErrDropped = replica.ErrDropped
-	// ErrQuarantined says that a replica's log and state do not fit together.
+	// ErrQuarantined says that a replica's log and state do not fit together, or
+	// that one of them is damaged.
 	ErrQuarantined = replica.ErrQuarantined
 	// ErrConf says that a change of a group's replicas makes no sense, or comes
 	// while another one is under way: nothing was changed.

@@ -188,31 +188,34 @@ func (e *Engine) await(start func(done func())) error {
 	}
 }
 
-// clear deletes what a removed replica had. Only its tombstone stays.
+// clear deletes what a removed replica had. Only its tombstone stays. The state
+// is cut out by installing nothing in its place: that gets rid of damage too.
 func (e *Engine) clear(gr *group) error {
 	lower, upper := gr.sm.KeyRange()
-	batch := e.cfg.State.NewBatch()
-	batch.DeleteRange(lower, upper)
-	err := batch.Commit()
+	stage, err := e.cfg.State.NewStage(gr.id)
 	if err == nil {
-		err = e.cfg.State.Flush()
+		err = stage.Seal()
+	}
+	if err == nil {
+		err = e.cfg.State.Install(gr.id, lower, upper)
 	}
 	if err != nil {
-		err = fmt.Errorf("delete state of replica %d: %w", gr.replica, err)
-		e.fatal(err)
-		return err
-	}
-	if err := e.unstage(gr); err != nil {
-		return err
+		return e.broken(fmt.Errorf("delete state of replica %d: %w", gr.replica, err))
 	}
 	entries := e.cfg.Log.NewBatch()
 	entries.DropGroup(gr.id)
 	if err := entries.Commit(true); err != nil {
-		err = fmt.Errorf("delete log of replica %d: %w", gr.replica, err)
-		e.fatal(err)
-		return err
+		return e.broken(fmt.Errorf("delete log of replica %d: %w", gr.replica, err))
 	}
 	return guarded(gr.sm.Installed)
+}
+
+// broken ends the process if a store can no longer be relied on, and returns err.
+func (e *Engine) broken(err error) error {
+	if errors.Is(err, storage.ErrSync) {
+		e.fatal(err)
+	}
+	return err
 }
 
 // drop takes a group out of those that run.

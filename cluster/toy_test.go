@@ -27,13 +27,15 @@ type toy struct {
 	keep   func(index uint64) bool // what must be spilled
 	before func(e storage.Entry) error
 
-	mu       sync.Mutex
-	applied  uint64
-	spilled  uint64
-	lead     chan uint64
-	term     uint64 // in which it leads
-	stops    []uint64
-	spillErr error
+	mu      sync.Mutex
+	applied uint64
+	spilled uint64
+	lead    chan uint64
+	term    uint64 // in which it leads
+
+	installed func() // called by Installed
+	stops     []uint64
+	spillErr  error
 }
 
 func newToy(g storage.GroupID, s *storage.State) *toy {
@@ -101,6 +103,9 @@ func (t *toy) KeyRange() (lower, upper []byte) {
 }
 
 func (t *toy) Installed() error {
+	if t.installed != nil {
+		t.installed()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, _, err := t.Applied()

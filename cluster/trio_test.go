@@ -24,6 +24,7 @@ type cell struct {
 	nodes   map[int]*node
 	ids     map[int]storage.ReplicaID
 	changes []change
+	lastOf  map[int]uint64 // the last index of a node that was closed
 
 	mu    sync.Mutex
 	acked map[uint64]uint64 // entry → stamp
@@ -35,6 +36,7 @@ func newCell(t *testing.T, changes ...change) *cell {
 	c := &cell{
 		t: t, mesh: newMesh(t), nodes: map[int]*node{}, ids: map[int]storage.ReplicaID{},
 		changes: append([]change{quickTicks}, changes...), acked: map[uint64]uint64{},
+		lastOf: map[int]uint64{},
 	}
 	c.open(1, vfs.NewCrashableMem(), 11, false)
 	return c
@@ -71,6 +73,7 @@ func (c *cell) place(k int, id storage.ReplicaID, join bool) {
 func (c *cell) close(k int) vfs.FS {
 	c.mesh.attach(k, nil)
 	c.nodes[k].close()
+	c.lastOf[k] = c.nodes[k].engine.Status(0).Last
 	fs := c.nodes[k].fs
 	delete(c.nodes, k)
 	return fs
