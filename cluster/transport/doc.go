@@ -21,9 +21,10 @@
 // the protocol version, so that incompatible builds can still say so. Frames
 // follow, see frame.go: length, kind, CRC32C, body. A frame that is damaged
 // closes its connection. A raft message is in protobuf's own encoding, written
-// and read by hand (encode.go, decode.go): four times as fast, and the payload
-// of a large entry goes from raft's memory to the socket without a copy, and
-// from the socket into the one block that its message lives in.
+// and read by hand (encode.go, decode.go): in four allocations a message where
+// protobuf makes 12 to 91, and the payload of a large entry goes from raft's
+// memory to the socket without a copy, and from the socket into the one block
+// that its message lives in.
 //
 // # Order and loss
 //
