@@ -1,15 +1,9 @@
 package transport
 
 import (
-	"encoding/binary"
-	"fmt"
 	"sync"
 	"time"
 )
-
-// A ping is the sender's monotonic clock i64 and its wall clock i64, a pong the
-// first of these sent back and the wall clock of who answers; nanoseconds.
-const clockBody = 16
 
 // samples is how many of the last measurements the best is taken from.
 const samples = 8
@@ -18,20 +12,6 @@ const samples = 8
 // measurements say, beyond what their travel times explain, before these are
 // forgotten.
 const clockJump = 50 * time.Millisecond
-
-func appendClock(b []byte, kind frameKind, mono time.Duration, wall int64) []byte {
-	var body [clockBody]byte
-	binary.BigEndian.PutUint64(body[:], uint64(mono))
-	binary.BigEndian.PutUint64(body[8:], uint64(wall))
-	return appendFrame(b, kind, body[:]...)
-}
-
-func parseClock(b []byte) (mono time.Duration, wall int64, err error) {
-	if len(b) != clockBody {
-		return 0, 0, fmt.Errorf("%w: clock of %d bytes", errFrame, len(b))
-	}
-	return time.Duration(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:])), nil
-}
 
 // sample is one measurement of a peer's clock.
 type sample struct {

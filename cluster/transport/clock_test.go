@@ -44,15 +44,15 @@ func TestPeerClock(t *testing.T) {
 }
 
 func FuzzClock(f *testing.F) {
-	f.Add(appendClock(nil, framePing, 1, 2)[headerSize:], int64(5))
+	f.Add(appendPulse(nil, framePing, pulse{1, 2, 3})[headerSize:], int64(5))
 	f.Fuzz(func(_ *testing.T, b []byte, now int64) {
-		mono, wall, err := parseClock(b)
+		p, err := parsePulse(b)
 		if err != nil {
 			return
 		}
 		var c peerClock
-		c.add(mono, time.Duration(now), wall)
-		c.add(mono, time.Duration(now), -wall)
+		c.add(p.mono, time.Duration(now), p.wall)
+		c.add(p.mono, time.Duration(now), -p.wall)
 		c.read(time.Duration(now), time.Second)
 	})
 }

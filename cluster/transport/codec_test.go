@@ -126,7 +126,11 @@ func TestDamagedFrames(t *testing.T) {
 func FuzzFrame(f *testing.F) {
 	f.Add(encode(f, examples()))
 	f.Add(encode(f, nil))
-	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = decode(b) })
+	f.Add(encode(f, examples())[headerSize:])
+	f.Fuzz(func(_ *testing.T, b []byte) {
+		_, _ = decode(b)
+		_, _ = decode(appendFrame(nil, frameMessages, b...)) // with the right checksum
+	})
 }
 
 // FuzzMessage holds the decoding and encoding by hand against protobuf's own.

@@ -57,8 +57,12 @@ type Config struct {
 	// a nil error counts only once body was read to its end.
 	ReceiveSnapshot func(from identity.NodeID, g storage.GroupID, m *pb.Message, body io.Reader) error
 	// Unreachable, if set, is told of append messages that were dropped, for
-	// raft's ReportUnreachable. It must not block.
+	// raft's ReportUnreachable. It must not block, and is called from Send too.
 	Unreachable func(storage.GroupID, storage.ReplicaID)
+	// Headroom is how many bytes this node may still write until its disk reserve
+	// begins, negative under it: peers are told. It must be quick; nil says that
+	// there is no end.
+	Headroom func() int64
 	// Wall is this node's clock, Unix nanoseconds; nil is the system's.
 	Wall func() int64
 
@@ -121,7 +125,7 @@ func DefaultConfig() Config {
 		WriteTimeout: 5 * time.Second,
 		DialTimeout:  time.Second,
 		BackoffMin:   25 * time.Millisecond,
-		BackoffMax:   time.Second,
+		BackoffMax:   500 * time.Millisecond,
 
 		HelloTimeout: 5 * time.Second,
 		PendingConns: 128,

@@ -42,9 +42,10 @@
 // that those of all groups share a frame; whatever is urgent goes immediately
 // and takes them along.
 //
-// # Clocks
+// # Pulses
 //
-// A ping carries the sender's clock, its pong the receiver's. From these each
+// A ping carries the sender's clock and how much room its disk has, its pong the
+// receiver's. From these each
 // node knows its peers' clocks, measured against its own monotonic clock, so
 // that a jump of its own wall clock changes nothing: see [Transport.Clock].
 package transport

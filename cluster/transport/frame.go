@@ -27,7 +27,7 @@ type frameKind uint8
 const (
 	// frameMessages: count u32, then count times group u32, size u32, message.
 	frameMessages frameKind = 1
-	// framePing and framePong: see clock.go.
+	// framePing and framePong: pulses, see pulse.go.
 	framePing frameKind = 2
 	framePong frameKind = 3
 	// frameSnapHeader: group u32, then the message.

@@ -84,7 +84,7 @@ func (w *world) config(i int, n *testNode) Config {
 		n.mu.Unlock()
 	}
 	c.Logger, c.Registerer = slog.New(slog.DiscardHandler), n.registry
-	c.Timeout, c.DialTimeout = 20*time.Second, 20*time.Second
+	c.Timeout, c.DialTimeout, c.HelloTimeout = 20*time.Second, 20*time.Second, 30*time.Second
 	c.Keepalive, c.BackoffMax = 50*time.Millisecond, 50*time.Millisecond
 	return c
 }

@@ -31,6 +31,8 @@ type peer struct {
 
 	drops atomic.Uint64
 	heard atomic.Int64 // monotonic, when something came from it; 0 is never
+	// headroom is what its last pulse said, pulsed when that came; 0 is never.
+	headroom, pulsed atomic.Int64
 
 	mu   sync.Mutex
 	link link
@@ -57,6 +59,13 @@ func (p *peer) kick() {
 	case p.wake <- struct{}{}:
 	default:
 	}
+}
+
+// felt notes that a pulse came from the peer, on whichever connection.
+func (p *peer) felt(beat pulse, now time.Duration) {
+	p.headroom.Store(beat.headroom)
+	p.pulsed.Store(int64(now))
+	p.heard.Store(int64(now))
 }
 
 func (p *peer) drop(it item, reason string) {

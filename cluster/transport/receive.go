@@ -86,7 +86,7 @@ func (t *Transport) serveFrame(conn net.Conn, fr *frameReader, from identity.Nod
 		t.metrics.bytesReceived.Add(float64(headerSize + h.size))
 		t.deliver(from, batches)
 	case framePing:
-		return t.answerPing(conn, fr, h, crc)
+		return t.answerPing(conn, from, fr, h, crc)
 	default:
 		return fmt.Errorf("%w: kind %d on the raft lane", errFrame, h.kind)
 	}
@@ -96,19 +96,22 @@ func (t *Transport) serveFrame(conn net.Conn, fr *frameReader, from identity.Nod
 // bodyLimit is the largest frame of messages that a peer makes.
 func (t *Transport) bodyLimit() int { return t.cfg.FrameBytes + t.cfg.MessageBytes + 4 + 8*maxMessages }
 
-func (t *Transport) answerPing(conn net.Conn, fr *frameReader, h header, crc uint32) error {
-	if h.size != clockBody {
+func (t *Transport) answerPing(conn net.Conn, from identity.NodeID, fr *frameReader, h header, crc uint32) error {
+	if h.size != pulseBody {
 		return fmt.Errorf("%w: ping of %d bytes", errFrame, h.size)
 	}
 	_, body, err := readBody(fr.r, h, crc, fr.scratch[:])
 	if err != nil {
 		return err
 	}
-	mono, _, err := parseClock(body)
+	ping, err := parsePulse(body)
 	if err != nil {
 		return err
 	}
-	_, err = conn.Write(appendClock(fr.scratch[:0], framePong, mono, t.cfg.Wall()))
+	if p := (*t.peers.Load())[from]; p != nil {
+		p.felt(ping, t.now())
+	}
+	_, err = conn.Write(appendPulse(fr.scratch[:0], framePong, t.pulse(ping.mono)))
 	return err
 }
 

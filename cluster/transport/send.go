@@ -167,7 +167,7 @@ func (s *sender) write(pieces [][]byte, size int) error {
 
 func (s *sender) sendPing() error {
 	t := s.p.t
-	return s.write([][]byte{appendClock(nil, framePing, t.now(), t.cfg.Wall())}, headerSize+clockBody)
+	return s.write([][]byte{appendPulse(nil, framePing, t.pulse(t.now()))}, headerSize+pulseBody)
 }
 
 // readPongs takes the peer's answers until the connection breaks, which it
@@ -175,22 +175,22 @@ func (s *sender) sendPing() error {
 func (s *sender) readPongs() error {
 	defer s.p.t.hang(s.conn)
 	t := s.p.t
-	buf := make([]byte, clockBody)
+	buf := make([]byte, pulseBody)
 	for {
 		if err := s.conn.SetReadDeadline(time.Now().Add(t.cfg.Timeout)); err != nil {
 			return err
 		}
-		kind, body, err := readFrame(s.conn, buf, clockBody)
+		kind, body, err := readFrame(s.conn, buf, pulseBody)
 		if err != nil {
 			return fmt.Errorf("wait for pong: %w", err)
 		}
-		sent, wall, err := parseClock(body)
+		pong, err := parsePulse(body)
 		if err != nil || kind != framePong {
 			return fmt.Errorf("%w: kind %d where a pong should be", errFrame, kind)
 		}
 		now := t.now()
-		s.p.heard.Store(int64(now))
-		s.p.clock.add(sent, now, wall)
-		t.metrics.roundTrip.Observe((now - sent).Seconds())
+		s.p.felt(pong, now)
+		s.p.clock.add(pong.mono, now, pong.wall)
+		t.metrics.roundTrip.Observe((now - pong.mono).Seconds())
 	}
 }

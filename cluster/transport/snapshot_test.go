@@ -281,39 +281,40 @@ func snapLane(t *testing.T, n *testNode, m *pb.Message) net.Conn {
 	return c
 }
 
-// A receiver that takes its time, and a body that does, are not mistaken for
-// dead ones.
+// Whoever takes longer than a connection may be silent is not mistaken for dead.
 func TestSlowSnapshot(t *testing.T) {
-	w := newWorld(t)
-	hasty := func(c *Config) {
-		c.Timeout, c.Keepalive = 500*time.Millisecond, 20*time.Millisecond
-		c.ReceiveSnapshot = func(_ identity.NodeID, _ storage.GroupID, _ *pb.Message, r io.Reader) error {
-			nap(t)
-			_, err := io.Copy(io.Discard, r)
-			nap(t)
-			return err
-		}
-	}
-	a := w.start(1, hasty)
-	w.start(2, hasty)
-	err := await(t, "the outcome", sendSnap(a, 2, func(w io.Writer) error {
-		nap(t)
-		_, err := w.Write(make([]byte, 1<<20))
-		nap(t)
-		return err
-	}))
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// nap is longer than the timeout of the connection that it is used with.
-func nap(t *testing.T) {
-	timer := time.NewTimer(1500 * time.Millisecond)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-t.Context().Done():
+	for _, slow := range []string{"before it reads", "after it read", "before it writes", "after it wrote"} {
+		t.Run(slow, func(t *testing.T) {
+			t.Parallel()
+			nap := func(now string) {
+				if now == slow {
+					timer := time.NewTimer(4 * time.Second)
+					defer timer.Stop()
+					<-timer.C
+				}
+			}
+			w := newWorld(t)
+			change := func(c *Config) {
+				c.Timeout = 3 * time.Second
+				c.ReceiveSnapshot = func(_ identity.NodeID, _ storage.GroupID, _ *pb.Message, r io.Reader) error {
+					nap("before it reads")
+					_, err := io.Copy(io.Discard, r)
+					nap("after it read")
+					return err
+				}
+			}
+			a := w.start(1, change)
+			w.start(2, change)
+			err := await(t, "the outcome", sendSnap(a, 2, func(w io.Writer) error {
+				nap("before it writes")
+				_, err := w.Write(make([]byte, 1<<20))
+				nap("after it wrote")
+				return err
+			}))
+			if err != nil {
+				t.Fatal(err)
+			}
+		})
 	}
 }
 
@@ -341,8 +342,8 @@ func TestSnapshotToTheDead(t *testing.T) {
 					writes <- struct{}{}
 				}
 			})
-			await(t, "a write", writes)
 			if end != nil {
+				await(t, "a write", writes)
 				end(a)
 			}
 			if err := await(t, "the outcome", done); err == nil || name == "stopped" && !errors.Is(err, ErrStopped) {
@@ -358,7 +359,7 @@ func TestSnapshotWhileAnotherIsTaken(t *testing.T) {
 	stuck := make(chan struct{})
 	begun := make(chan struct{}, 1)
 	n := newWorld(t).start(1, func(c *Config) {
-		c.HelloTimeout = 200 * time.Millisecond
+		c.HelloTimeout = 4 * time.Second
 		c.ReceiveSnapshot = func(identity.NodeID, storage.GroupID, *pb.Message, io.Reader) error {
 			begun <- struct{}{}
 			<-stuck

@@ -27,6 +27,9 @@ type PeerStatus struct {
 	Measured bool
 	RTT      time.Duration
 	Offset   time.Duration
+	// Headroom is how many bytes it may still write until its disk reserve
+	// begins, negative under it, as it said last; good only if Measured.
+	Headroom int64
 	// Heard is how long ago something came from it, on any connection; negative
 	// for never.
 	Heard time.Duration
@@ -59,11 +62,23 @@ func (t *Transport) Clock(n identity.NodeID) (wall int64, ok bool) {
 	return wall, ok
 }
 
+// Headroom returns how many bytes a node may still write until its disk reserve
+// begins, negative under it, as it said last. It is false for a node that was
+// not heard of for a while, and for this one.
+func (t *Transport) Headroom(n identity.NodeID) (bytes int64, ok bool) {
+	p := (*t.peers.Load())[n]
+	if p == nil {
+		return 0, false
+	}
+	at := time.Duration(p.pulsed.Load())
+	return p.headroom.Load(), at != 0 && t.now()-at <= stale*t.cfg.Timeout
+}
+
 func (p *peer) status() PeerStatus {
 	p.mu.Lock()
 	s := PeerStatus{
 		Node: p.node, Address: p.link.address, Connected: p.link.up, Since: p.link.since, Err: p.err,
-		Dropped: p.drops.Load(), Heard: -1,
+		Dropped: p.drops.Load(), Heard: -1, Headroom: p.headroom.Load(),
 	}
 	p.mu.Unlock()
 	s.Waiting, s.WaitingBytes = p.out.waiting()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -53,6 +54,9 @@ type Transport struct {
 func New(c Config) (*Transport, error) {
 	if c.Wall == nil {
 		c.Wall = func() int64 { return time.Now().UnixNano() }
+	}
+	if c.Headroom == nil {
+		c.Headroom = func() int64 { return math.MaxInt64 }
 	}
 	if err := c.Validate(); err != nil {
 		return nil, fmt.Errorf("make transport: %w", err)

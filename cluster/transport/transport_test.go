@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"math"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +52,31 @@ func TestLargeEntries(t *testing.T) {
 		if !proto.Equal(r.m, sent[i]) {
 			t.Fatalf("message %d differs", i)
 		}
+	}
+}
+
+func TestHeadroomOfPeers(t *testing.T) {
+	w := newWorld(t)
+	var left atomic.Int64
+	left.Store(-5)
+	a := w.start(1, func(c *Config) { c.Headroom = left.Load })
+	b := w.start(2, nil)
+	if _, ok := b.Headroom(nodeID(1)); ok {
+		t.Fatal("headroom of a node that was never heard of")
+	}
+	a.connected(2)
+	says := func(n *testNode, of int, want int64) func() bool {
+		return func() bool {
+			bytes, ok := n.Headroom(nodeID(of))
+			return ok && bytes == want
+		}
+	}
+	until(t, "what a has", says(b, 1, -5))
+	until(t, "what b has", says(a, 2, math.MaxInt64))
+	left.Store(77)
+	until(t, "what a has now", says(b, 1, 77))
+	if h := b.status(1).Headroom; h != 77 {
+		t.Fatal(h)
 	}
 }
 
