@@ -317,7 +317,7 @@ func (e *entry) addGroup(b *repository.EntryBuilder, g *sentGroup) {
 		from := len(e.ids)
 		e.ids = append(e.ids, p.ID...)
 		e.sent = append(e.sent, sentPacket{
-			sink: q.in.sink, index: q.in.frame.First + uint64(q.at), flight: q.flight, arrived: q.in.arrived,
+			sink: q.in.sink, index: q.in.frame.index(q.at), flight: q.flight, arrived: q.in.arrived,
 			id: uint32(from), end: uint32(len(e.ids)),
 		})
 	}

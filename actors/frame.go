@@ -15,6 +15,9 @@ type Frame struct {
 	Packets []wire.Packet
 	// First is the index of Packets[0] in its stream.
 	First uint64
+	// Indexes are the packets' indexes in their stream where these are not First,
+	// First+1, …: of a frame that another node takes a part of. Nil otherwise.
+	Indexes []uint64
 	// Bytes is the size of the buffer that the packets alias.
 	Bytes int
 	// Release is called once, from any goroutine, when no packet's bytes are needed
@@ -107,9 +110,17 @@ func (in *inbound) drop(n int) {
 
 func (in *inbound) packet(i int32) *wire.Packet { return &in.frame.Packets[i] }
 
+// index is the place of packet i in its stream.
+func (f *Frame) index(i int32) uint64 {
+	if f.Indexes != nil {
+		return f.Indexes[i]
+	}
+	return f.First + uint64(i)
+}
+
 func (in *inbound) result(i int32, refusal *Refusal) PublishResult {
 	p := in.packet(i)
-	return PublishResult{Index: in.frame.First + uint64(i), Repo: p.Repo, ID: p.ID, Refusal: refusal}
+	return PublishResult{Index: in.frame.index(i), Repo: p.Repo, ID: p.ID, Refusal: refusal}
 }
 
 // packetOverhead is charged for each packet beside its bytes: what is kept about

@@ -63,6 +63,9 @@ type RepositoryInfo struct {
 	repository.RepoInfo
 	Partition repository.PartitionID
 	Groups    []GroupCursor
+	// Parked says that the repository's actor kept failing and is stopped, where
+	// another node told so; of this node's the Relay knows.
+	Parked bool
 }
 
 // DeadQuery asks for a page of a group's dead letters.
@@ -350,7 +353,8 @@ func (k *keeper) leasedUntil(g repository.GroupID, repo string, token repository
 }
 
 // DeadLetters returns a page of a group's dead letters, by partition, repository
-// and number, and the cursor of the next one. It blocks for a quorum round.
+// and number, and the cursor of the next one. A page ends before a partition that
+// this node does not lead; the first one it must. It blocks for a quorum round.
 func (d *DeliveryService) DeadLetters(ctx context.Context, q DeadQuery) (dead []DeadLetter, next string, err error) {
 	if err := checkDead(&q); err != nil {
 		return nil, "", err
@@ -366,6 +370,9 @@ func (d *DeliveryService) DeadLetters(ctx context.Context, q DeadQuery) (dead []
 	room := deadBytes
 	for at := from; at <= last; at, after = at+1, nil {
 		page, cursor, err := d.deadIn(ctx, d.keepers[at].p, g.id, &q, after, int(q.Limit)-len(dead), &room)
+		if at > from && errors.Is(err, refusedNotLeader) {
+			return dead, strconv.Itoa(at) + ".", nil // what is led elsewhere is the next page
+		}
 		if err != nil {
 			return nil, "", err
 		}

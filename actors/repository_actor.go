@@ -163,7 +163,7 @@ func (t *turn) judge() {
 		t.at = in.next[i]
 		t.queued = append(t.queued, packetRef{in: in, at: i, resident: a.r, flight: v.Flight})
 	case intake.Attach:
-		w := waiter{sink: in.sink, index: in.frame.First + uint64(i), id: string(p.ID)}
+		w := waiter{sink: in.sink, index: in.frame.index(i), id: string(p.ID)}
 		a.filter.Attach(v.Flight, p.CRC, w)
 		t.leave(p)
 	case intake.Busy:

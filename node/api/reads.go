@@ -71,7 +71,7 @@ func (c *Calls) repository(ctx context.Context, q *waystationv1.GetRepositoryReq
 	}
 	out := &waystationv1.GetRepositoryResponse{
 		RepoId: q.GetRepoId(), Head: uint64(info.Head), Backlog: info.Backlog, BacklogBytes: info.BacklogBytes,
-		Partition: uint32(info.Partition), Parked: c.relay.Parked(q.GetRepoId()),
+		Partition: uint32(info.Partition), Parked: info.Parked || c.relay.Parked(q.GetRepoId()),
 	}
 	for i := range info.Groups {
 		g := &info.Groups[i]
