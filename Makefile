@@ -17,7 +17,7 @@ CONCURRENT := ./actors/... ./cluster/... ./storage/... ./client/... ./node/... .
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-16s %s\n", $$1, $$2}'
 
-.PHONY: build run test race model vet lint fuzz bench planted loadtest chaos ci
+.PHONY: build run test race model vet lint fuzz bench planted loadtest chaos powerloss chaos-short ci
 build: ## Build bin/waystation
 	go build -trimpath -ldflags "-X github.com/waystation/waystation/node/config.Version=$(VERSION)" -o bin/waystation ./node
 
@@ -70,8 +70,15 @@ planted: ## Break each promise on purpose, in a copy, and see that a test notice
 loadtest: ## The load test's default: real code through one node of its own
 	go run ./loadtest
 
-chaos: ## Kill the node under load for a minute, and verify every packet
-	go run ./loadtest --fault kill:every=5s --duration 60s --resend 0.05
+chaos: ## Kill, pause and cut off one of three nodes after the other, under load, and verify every packet
+	go run ./loadtest --nodes 3 --duration 60s --resend 0.05 --fault kill:every=10s,pause:every=7s,partition:every=13s
+
+powerloss: ## Cut three nodes' power under load, and verify every packet
+	go run ./loadtest --nodes 3 --duration 60s --resend 0.05 --fault powerloss:every=15s
+
+chaos-short: ## The short form of both, for CI
+	go run ./loadtest --nodes 3 --warmup 1s --duration 14s --rate 4000 --resend 0.05 --fault kill:every=5s,pause:every=4s,partition:every=6s,for=2s
+	go run ./loadtest --nodes 3 --warmup 1s --duration 8s --rate 4000 --resend 0.05 --fault powerloss:every=4s
 
 ci: ## What .ci/run runs
 	bash .ci/run

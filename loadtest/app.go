@@ -35,8 +35,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case err != nil:
 		return complain(stderr, err, "see --help", exitUsage)
 	}
-	if !fleet.CanPause && pauses(o.Faults) {
+	if !fleet.CanPause && o.Has(options.Pause) {
 		return complain(stderr, errors.New("--fault pause: this system cannot pause a process"), "leave it out", exitUsage)
+	}
+	if o.Has(options.Partition) && !fleet.InNamespace() {
+		code, err := fleet.Inside(ctx, args, stdout, stderr)
+		if err == nil {
+			return code
+		}
+		if !errors.Is(err, fleet.ErrNoNamespace) {
+			return complain(stderr, err, "", exitFailed)
+		}
+		fmt.Fprintf(stderr, "partitions by proxies between the nodes: %v\n", err)
 	}
 	if !o.SeedGiven {
 		// 32 bits: easy to type, and exact in any JSON reader.
@@ -66,15 +76,6 @@ func complain(stderr io.Writer, err error, hint string, code int) int {
 		fmt.Fprintf(stderr, "loadtest: %s\n", hint)
 	}
 	return code
-}
-
-func pauses(faults []options.Fault) bool {
-	for _, f := range faults {
-		if f.Kind == options.Pause {
-			return true
-		}
-	}
-	return false
 }
 
 // openStream returns the workload and a line about it.
@@ -112,36 +113,65 @@ func defaultSource(ctx context.Context) string {
 // test starts what has to be started, and carries the run out.
 func test(ctx context.Context, o options.Options, stream workload.Stream, stderr io.Writer) (report.Report, error) {
 	cfg := drive.Config{Options: o, Stream: stream, Targets: o.Targets, Progress: stderr, Live: isTerminal(stderr)}
-	var dir string
-	if o.Targets == "" {
-		var err error
-		if dir, err = os.MkdirTemp("", "waystation-loadtest-"); err != nil {
-			return report.Report{}, fmt.Errorf("make folder: %w", err)
-		}
-		node, err := fleet.Start(ctx, dir, "node-1", filepath.Base(dir))
-		if err != nil {
-			removeAll(dir, stderr)
-			return report.Report{}, err
-		}
-		defer node.Stop()
-		fmt.Fprintf(stderr, "own node at %s, data in %s\n", node.Address(), dir)
-		cfg.Targets, cfg.Node = node.Address(), node
+	if o.Targets != "" {
+		return carryOut(ctx, cfg, stderr)
 	}
+	dir, err := os.MkdirTemp("", "waystation-loadtest-")
+	if err != nil {
+		return report.Report{}, fmt.Errorf("make folder: %w", err)
+	}
+	nodes, err := startFleet(ctx, &o, dir, stderr)
+	if err != nil {
+		removeAll(dir, stderr)
+		return report.Report{}, err
+	}
+	cfg.Targets, cfg.Fleet = nodes.Targets(), nodes
+	r, err := carryOut(ctx, cfg, stderr)
+	nodes.Stop()
+	if err == nil && !r.OK() {
+		// What the nodes have on disk and in their logs is the evidence.
+		fmt.Fprintf(stderr, "kept for a look: %s\n", dir)
+	} else {
+		removeAll(dir, stderr)
+	}
+	return r, err
+}
+
+// startFleet starts the run's own nodes.
+func startFleet(ctx context.Context, o *options.Options, dir string, stderr io.Writer) (*fleet.Fleet, error) {
+	network, about, err := chooseNetwork(o, dir)
+	if err != nil {
+		return nil, err
+	}
+	nodes, err := fleet.Start(ctx, fleet.Config{
+		Dir: dir, Cluster: filepath.Base(dir), Nodes: o.Nodes, Replication: o.Replication, Network: network,
+		Lossy: o.Has(options.PowerLoss), Seed: o.Seed,
+	})
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(stderr, "own nodes at %s%s, data in %s\n", nodes.Targets(), about, dir)
+	return nodes, nil
+}
+
+// chooseNetwork returns one that can be cut if it is to be.
+func chooseNetwork(o *options.Options, dir string) (fleet.Network, string, error) {
+	if !o.Has(options.Partition) {
+		return fleet.Loopback(), "", nil
+	}
+	network, about, err := fleet.NewNetwork(dir)
+	if err != nil {
+		return nil, "", fmt.Errorf("--fault partition: %w", err)
+	}
+	return network, " (" + about + ")", nil
+}
+
+func carryOut(ctx context.Context, cfg drive.Config, stderr io.Writer) (report.Report, error) {
 	result, err := drive.Run(ctx, cfg)
 	for _, note := range result.Notes {
 		fmt.Fprintln(stderr, note)
 	}
-	r := report.New(result.Totals, result.Figures)
-	if n, own := cfg.Node.(*fleet.Node); own {
-		n.Stop()
-		if err == nil && !r.OK() {
-			// What the node has on disk and in its log is the evidence.
-			fmt.Fprintf(stderr, "kept for a look: %s\n", dir)
-		} else {
-			removeAll(dir, stderr)
-		}
-	}
-	return r, err
+	return report.New(result.Totals, result.Figures), err
 }
 
 func removeAll(dir string, stderr io.Writer) {

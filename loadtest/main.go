@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -15,8 +16,19 @@ func main() {
 	if len(os.Args) == 3 && os.Args[1] == fleet.NodeArgument {
 		os.Exit(runNode(os.Args[2], os.Stdin, os.Stdout, os.Stderr))
 	}
+	os.Exit(loadTest())
+}
+
+// loadTest runs until it is done, or told to end.
+func loadTest() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	defer stop()
+	if fleet.InNamespace() {
+		// Whoever started this process holds its input, and is told of the end by it.
+		go func() {
+			_, _ = io.Copy(io.Discard, os.Stdin)
+			stop()
+		}()
+	}
+	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }

@@ -1,11 +1,16 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
 
 	"github.com/waystation/waystation/loadtest/fleet"
 	"github.com/waystation/waystation/node/config"
@@ -13,26 +18,45 @@ import (
 )
 
 // runNode is this program as one of its own nodes: the only place that knows
-// the server. It ends when stdin does, that is with the load test.
+// the server. It ends when stdin does, that is with the load test, or when it is
+// asked to drain.
 func runNode(arg string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var spec fleet.Spec
 	if err := json.Unmarshal([]byte(arg), &spec); err != nil {
 		fmt.Fprintf(stderr, "node: read spec: %v\n", err)
 		return exitUsage
 	}
-	cfg := config.Default()
-	cfg.Name, cfg.ClusterName, cfg.DataDir, cfg.Join = spec.Name, spec.Cluster, spec.DataDir, "none"
-	cfg.Listen, cfg.HTTP = spec.Addresses.GRPC, spec.Addresses.HTTP
-	cfg.Gossip, cfg.Peer = spec.Addresses.Gossip, spec.Addresses.Peer
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
 	go func() {
-		_, _ = io.Copy(io.Discard, stdin)
+		obey(stdin, func(time.Duration) {})
 		cancel()
 	}()
-	if err := server.Run(ctx, cfg, stdout, slog.New(slog.NewTextHandler(stderr, nil))); err != nil {
+	if err := server.Run(ctx, settings(&spec), stdout, slog.New(slog.NewTextHandler(stderr, nil))); err != nil {
 		fmt.Fprintf(stderr, "node: %v\n", err)
 		return exitFailed
 	}
 	return exitGood
+}
+
+// settings are a node's, as its spec says.
+func settings(spec *fleet.Spec) config.Config {
+	cfg := config.Default()
+	cfg.Name, cfg.ClusterName, cfg.DataDir, cfg.Join = spec.Name, spec.Cluster, spec.DataDir, spec.Join
+	cfg.Listen, cfg.HTTP = spec.Addresses.GRPC, spec.Addresses.HTTP
+	cfg.Gossip, cfg.Peer = spec.Addresses.Gossip, spec.Addresses.Peer
+	cfg.Replication = spec.Replication
+	return cfg
+}
+
+// obey carries out the orders that come in, a line each, until they end.
+func obey(orders io.Reader, slow func(time.Duration)) {
+	lines := bufio.NewScanner(orders)
+	for lines.Scan() {
+		if text, ok := strings.CutPrefix(lines.Text(), fleet.SlowOrder); ok {
+			if d, err := time.ParseDuration(text); err == nil {
+				slow(d)
+			}
+		}
+	}
 }

@@ -17,28 +17,49 @@ import (
 
 // direct speaks the wire protocol by itself, for what the client library rightly
 // offers nobody: a position that was used before, a lease that has passed on.
-// It is the only place of the load test that knows gRPC.
+// It talks to one node at a time, and to the next one after a failure. It is the
+// only place of the load test that knows gRPC.
 type direct struct {
-	conn *grpc.ClientConn
-	api  waystationv1.WaystationClient
+	conns []*grpc.ClientConn
+	apis  []waystationv1.WaystationClient // one for each
+	at    atomic.Uint32
 }
 
 func dialDirect(targets string) (*direct, error) {
-	target, _, _ := strings.Cut(targets, ",")
-	// A node that was killed is back within a second, so try often.
 	params := grpc.ConnectParams{
 		Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond},
 		MinConnectTimeout: time.Second,
 	}
-	conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(params), grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
-	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", target, err)
+	d := &direct{}
+	for target := range strings.SplitSeq(targets, ",") {
+		// A node that was killed is back within seconds: one that is not there is no
+		// reason to wait, as there are others.
+		conn, err := grpc.NewClient("passthrough:///"+strings.TrimSpace(target), grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithConnectParams(params), grpc.WithDefaultCallOptions(grpc.WaitForReady(false)))
+		if err != nil {
+			d.close()
+			return nil, fmt.Errorf("dial %s: %w", target, err)
+		}
+		d.conns = append(d.conns, conn)
+		d.apis = append(d.apis, waystationv1.NewWaystationClient(conn))
 	}
-	return &direct{conn: conn, api: waystationv1.NewWaystationClient(conn)}, nil
+	return d, nil
 }
 
-func (d *direct) close() { _ = d.conn.Close() }
+// api is the node to talk to, and what to give to failed if it does not answer.
+func (d *direct) api() (waystationv1.WaystationClient, uint32) {
+	at := d.at.Load()
+	return d.apis[int(at)%len(d.apis)], at
+}
+
+// failed turns to the next node, unless somebody did.
+func (d *direct) failed(at uint32) { d.at.CompareAndSwap(at, at+1) }
+
+func (d *direct) close() {
+	for _, c := range d.conns {
+		_ = c.Close()
+	}
+}
 
 // directStream is a PublishStream whose answers come through a channel, which is
 // closed when the stream ends.
@@ -46,16 +67,20 @@ type directStream struct {
 	stream  grpc.BidiStreamingClient[waystationv1.PublishStreamRequest, waystationv1.PublishStreamResponse]
 	results chan []*waystationv1.PublishResult
 	cancel  context.CancelFunc
+	// failed turns to the next node.
+	failed func()
 }
 
 func (d *direct) publishStream(ctx context.Context) (*directStream, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	stream, err := d.api.PublishStream(ctx)
+	api, at := d.api()
+	stream, err := api.PublishStream(ctx)
 	if err != nil {
 		cancel()
+		d.failed(at)
 		return nil, fmt.Errorf("open stream: %w", err)
 	}
-	s := &directStream{stream: stream, results: make(chan []*waystationv1.PublishResult), cancel: cancel}
+	s := &directStream{stream: stream, results: make(chan []*waystationv1.PublishResult), cancel: cancel, failed: func() { d.failed(at) }}
 	go s.receive(ctx)
 	return s, nil
 }
@@ -115,13 +140,18 @@ func (p *probe) accepted(ctx context.Context, d *client.Delivery, oldToken uint6
 	// The client ends the connection's retries only with the context.
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	resp, err := p.direct.api.Settle(ctx, &waystationv1.SettleRequest{
+	api, at := p.direct.api()
+	resp, err := api.Settle(ctx, &waystationv1.SettleRequest{
 		Group: p.group,
 		Settlements: []*waystationv1.Settlement{{
 			RepoId: d.RepoID, Sequence: d.Sequence, LeaseToken: oldToken, Outcome: waystationv1.Outcome_DONE,
 		}},
 	})
-	if err != nil || len(resp.GetResults()) != 1 {
+	if err != nil {
+		p.direct.failed(at)
+		return false
+	}
+	if len(resp.GetResults()) != 1 {
 		return false
 	}
 	p.tried.Add(1)

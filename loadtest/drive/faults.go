@@ -3,33 +3,34 @@ package drive
 import (
 	"context"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/waystation/waystation/loadtest/options"
 	"github.com/waystation/waystation/loadtest/report"
 )
 
-// Node is a node of the run's own that faults are done to.
-type Node interface {
-	// KillAndRestart returns once the node serves again, and how long that took.
-	KillAndRestart(ctx context.Context) (time.Duration, error)
-	// Pause returns once the node goes on.
-	Pause(ctx context.Context, d time.Duration) error
-	// Died yields the reason when the node ends by itself.
+// Fleet are the nodes of the run's own, that faults are done to. began is called
+// as something strikes, with what it is, for people. What has begun is finished,
+// as long as ctx (or life) goes on.
+type Fleet interface {
+	// Do carries a fault out and returns once it is over.
+	Do(ctx context.Context, f options.Fault, began func(what string)) error
+	// RollingRestart drains and starts each node, in turn; load's end ends it between two nodes.
+	RollingRestart(load, life context.Context, began func(what string)) error
+	// Resize changes the number of nodes.
+	Resize(ctx context.Context, n int, began func(what string)) error
+	// Died yields the reason when a node ends by itself.
 	Died() <-chan error
-	// Usage is what the node has taken so far.
+	// Usage is what the nodes have taken so far.
 	Usage() report.Usage
 }
 
 // faults happen as long as there is load.
 type faults struct {
-	node Node
-	// kills and pauses that were done; back is the longest time until a killed node served again.
-	kills, pauses atomic.Int64
-	mu            sync.Mutex
-	back          time.Duration
+	fleet    Fleet
+	outages  *outages
+	now      func() time.Duration
+	duration time.Duration // of the load, warm-up included
 }
 
 // run does one fault again and again until ctx ends. What has begun is finished:
@@ -43,40 +44,46 @@ func (f *faults) run(ctx, life context.Context, fault options.Fault) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if err := f.do(life, fault); err != nil {
+		var over func()
+		err := f.fleet.Do(life, fault, func(what string) { over = f.outages.strike(string(fault.Kind), what, f.now()) })
+		if over != nil {
+			over()
+		}
+		if err != nil {
 			return fmt.Errorf("fault %s: %w", fault.Kind, err)
 		}
 	}
 }
 
-func (f *faults) do(life context.Context, fault options.Fault) error {
-	if fault.Kind == options.Pause {
-		f.pauses.Add(1)
-		return f.node.Pause(life, fault.For)
-	}
-	took, err := f.node.KillAndRestart(life)
+// roll restarts all nodes in turn, once.
+func (f *faults) roll(ctx, life context.Context) error {
+	over := func() {}
+	err := f.fleet.RollingRestart(ctx, life, func(what string) {
+		over()
+		over = f.outages.strike("restart", what, f.now())
+	})
+	over()
 	if err != nil {
-		return err
+		return fmt.Errorf("rolling restart: %w", err)
 	}
-	f.kills.Add(1)
-	f.mu.Lock()
-	f.back = max(f.back, took)
-	f.mu.Unlock()
 	return nil
 }
 
-// String tells what was done, for people; empty when nothing was.
-func (f *faults) String() string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	kills, pauses := f.kills.Load(), f.pauses.Load()
-	switch {
-	case kills > 0 && pauses > 0:
-		return fmt.Sprintf("%d kills (serving again after %v at most), %d pauses", kills, f.back.Round(time.Millisecond), pauses)
-	case kills > 0:
-		return fmt.Sprintf("%d kills (serving again after %v at most)", kills, f.back.Round(time.Millisecond))
-	case pauses > 0:
-		return fmt.Sprintf("%d pauses", pauses)
+// resize goes through the numbers of nodes, each for an equal part of the load.
+func (f *faults) resize(ctx, life context.Context, stages []int) error {
+	for i, n := range stages {
+		begin := f.duration * time.Duration(i) / time.Duration(len(stages))
+		if !sleep(ctx, begin-f.now()) {
+			return nil
+		}
+		var over func()
+		err := f.fleet.Resize(life, n, func(what string) { over = f.outages.strike("resize", what, f.now()) })
+		if over != nil {
+			over()
+		}
+		if err != nil {
+			return fmt.Errorf("grow: %w", err)
+		}
 	}
-	return ""
+	return nil
 }

@@ -3,13 +3,62 @@ package drive
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/waystation/waystation/loadtest/verify"
 )
 
-// progress writes a line a second until ctx ends.
+// screen is where progress is shown: a line that is rewritten in place where that
+// is possible, and remarks above it, which stay.
+type screen struct {
+	w    io.Writer
+	live bool
+
+	mu   sync.Mutex
+	line string
+}
+
+// show replaces the line.
+func (s *screen) show(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.line = line
+	if s.live {
+		fmt.Fprintf(s.w, "\r%s\033[K", line)
+	} else {
+		fmt.Fprintln(s.w, line)
+	}
+}
+
+// remark writes a line that stays.
+func (s *screen) remark(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.live {
+		fmt.Fprintf(s.w, "\r%s\033[K\n%s", text, s.line)
+	} else {
+		fmt.Fprintln(s.w, text)
+	}
+}
+
+// clear takes the line away.
+func (s *screen) clear() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.line = ""; s.live {
+		fmt.Fprint(s.w, "\r\033[K")
+	}
+}
+
+// happened remarks something about the nodes.
+func (r *run) happened(at time.Duration, what string) {
+	r.screen.remark(fmt.Sprintf("%6.2fs ! %s", at.Seconds(), what))
+}
+
+// progress shows a line a second until ctx ends.
 func (r *run) progress(ctx context.Context) error {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
@@ -18,19 +67,12 @@ func (r *run) progress(ctx context.Context) error {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			if r.cfg.Live {
-				fmt.Fprint(r.cfg.Progress, "\r\033[K")
-			}
+			r.screen.clear()
 			return nil
 		}
 		live, now := r.verifier.Live(), r.clock.now()
-		line := r.line(before, live, now, now-at)
+		r.screen.show(r.line(before, live, now, now-at))
 		before, at = live, now
-		if r.cfg.Live {
-			fmt.Fprintf(r.cfg.Progress, "\r%s\033[K", line)
-		} else {
-			fmt.Fprintln(r.cfg.Progress, line)
-		}
 	}
 }
 
@@ -45,10 +87,8 @@ func (r *run) line(before, live verify.Live, now, past time.Duration) string {
 		fmt.Fprintf(&b, ", %d packets of %d repositories read", found, r.readback.done.Load())
 	}
 	fmt.Fprintf(&b, ", %d in all", live.Acked)
-	if r.faults != nil {
-		if done := r.faults.String(); done != "" {
-			fmt.Fprintf(&b, ", %s", done)
-		}
+	if done := r.outages.count(); done != "" {
+		fmt.Fprintf(&b, ", faults: %s", done)
 	}
 	return b.String()
 }

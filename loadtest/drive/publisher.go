@@ -41,8 +41,9 @@ type publisher struct {
 	// backlog bounds what is acknowledged and not settled in a closed loop; 0: no bound.
 	backlog int64
 
-	ack *meter
-	gap *report.Gap
+	ack     *meter
+	gap     *report.Gap
+	outages *outages
 
 	slots slots
 	// lastErr is the newest packet's that got none but an error.

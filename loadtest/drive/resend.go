@@ -86,9 +86,11 @@ const (
 	// firstEpoch is that of a producer name nobody has opened before.
 	firstEpoch   = 1
 	resendFrame  = 64
-	resendTries  = 20
+	resendTries  = 400
 	resendPause  = 50 * time.Millisecond
 	resendAtOnce = 256
+	// resendPatience is how long a node may answer nothing before the next one is asked.
+	resendPatience = time.Second
 )
 
 // run resends until ctx ends, over one stream after the other.
@@ -114,25 +116,38 @@ func (b *byPosition) session(ctx context.Context) {
 			b.later(ctx, s, errStreamEnded)
 		}
 	}()
+	heard, silence := time.Now(), time.NewTicker(resendPatience/2)
+	defer silence.Stop()
 	for {
 		var queue chan *slot
 		if len(inFlight) < resendAtOnce {
 			queue = b.queue
 		}
 		select {
+		case <-silence.C:
+			if len(inFlight) > 0 && time.Since(heard) > resendPatience {
+				stream.failed()
+				return
+			}
 		case s := <-queue:
+			if len(inFlight) == 0 {
+				heard = time.Now()
+			}
 			frame := b.frame(s)
 			for _, s := range frame {
 				inFlight[next] = s
 				next++
 			}
 			if stream.send(b.encode(frame)) != nil {
+				stream.failed()
 				return
 			}
 		case results, ok := <-stream.results:
 			if !ok {
+				stream.failed()
 				return
 			}
+			heard = time.Now()
 			for _, r := range results {
 				if s := inFlight[r.GetIndex()]; s != nil {
 					delete(inFlight, r.GetIndex())

@@ -125,7 +125,7 @@ func TestResendByPosition(t *testing.T) {
 			s.packet.RepoID = "a"
 			s.holders.Store(1)
 			api := &fakeAPI{open: func(context.Context) (*fakeStream, error) { return &fakeStream{judge: judge}, nil }}
-			b := &byPosition{resendQueue: newResendQueue(1), direct: &direct{api: api}, producer: "p"}
+			b := &byPosition{resendQueue: newResendQueue(1), direct: &direct{apis: []waystationv1.WaystationClient{api}}, producer: "p"}
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			ended := make(chan error, 1)
 			go func() { ended <- b.run(ctx) }()

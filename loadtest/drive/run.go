@@ -25,8 +25,8 @@ type Config struct {
 	Stream  workload.Stream
 	// Targets are the nodes' gRPC addresses.
 	Targets string
-	// Node is the run's own one, or nil.
-	Node Node
+	// Fleet are the run's own nodes, or nil.
+	Fleet Fleet
 	// Progress gets a line a second; Live rewrites it in place.
 	Progress io.Writer
 	Live     bool
@@ -78,8 +78,13 @@ type run struct {
 	worker           *worker
 	readback         *readback
 	faults           *faults
+	outages          *outages
+	screen           *screen
 	gap              *report.Gap
 	phase            atomic.Pointer[string]
+
+	// partitionOf is each repository's partition, nil when the relay does not tell.
+	partitionOf []int
 
 	// background are the goroutines that end with the run's context.
 	background sync.WaitGroup
@@ -100,6 +105,7 @@ const workDepth = 4
 func newRun(ctx context.Context, fail context.CancelCauseFunc, cfg Config) (_ *run, err error) {
 	o := &cfg.Options
 	r := &run{cfg: cfg, o: o, fail: fail, names: newNames(cfg.Stream.Repos()), gap: &report.Gap{}}
+	r.screen = &screen{w: cfg.Progress, live: cfg.Live}
 	r.verifier = verify.New(len(r.names.repos))
 	r.figures.Seed = o.Seed
 	r.enter("connecting")
@@ -130,8 +136,10 @@ func newRun(ctx context.Context, fail context.CancelCauseFunc, cfg Config) (_ *r
 	if o.Work {
 		r.publisher.backlog = int64(workDepth * window)
 	}
-	if cfg.Node != nil {
-		r.faults = &faults{node: cfg.Node}
+	r.outages = newOutages(len(r.names.repos), r.partitionOf, r.happened)
+	r.publisher.outages = r.outages
+	if cfg.Fleet != nil {
+		r.faults = &faults{fleet: cfg.Fleet, outages: r.outages, now: r.clock.now, duration: end}
 	}
 	return r, nil
 }
@@ -207,10 +215,10 @@ func (r *run) spawn(wg *sync.WaitGroup, do func() error) {
 // carryOut goes through the phases.
 func (r *run) carryOut(ctx context.Context) error {
 	r.spawn(&r.background, func() error { return r.progress(ctx) })
-	if r.cfg.Node != nil {
+	if r.cfg.Fleet != nil {
 		r.spawn(&r.background, func() error {
 			select {
-			case err := <-r.cfg.Node.Died():
+			case err := <-r.cfg.Fleet.Died():
 				return err
 			case <-ctx.Done():
 				return nil
@@ -243,9 +251,7 @@ func (r *run) load(ctx context.Context) {
 	var load sync.WaitGroup
 	r.spawn(&r.background, func() error { return r.resend(ctx) })
 	r.spawn(&load, func() error { return r.publisher.run(loading) })
-	for _, fault := range r.o.Faults {
-		r.spawn(&load, func() error { return r.faults.run(loading, ctx, fault) })
-	}
+	r.startFaults(loading, ctx, &load)
 	r.enter("warming up")
 	sleep(ctx, r.o.Warmup-r.clock.now())
 	r.enter("load")
@@ -258,6 +264,22 @@ func (r *run) load(ctx context.Context) {
 	r.figures.Acked, r.figures.Settled = end.Acked-begin.Acked, end.Settled-begin.Settled
 	stop()
 	load.Wait()
+}
+
+// startFaults has happen to the nodes what was asked for, while there is load.
+func (r *run) startFaults(loading, life context.Context, load *sync.WaitGroup) {
+	if r.faults == nil {
+		return
+	}
+	for _, fault := range r.o.Faults {
+		r.spawn(load, func() error { return r.faults.run(loading, life, fault) })
+	}
+	if r.o.RollingRestart {
+		r.spawn(load, func() error { return r.faults.roll(loading, life) })
+	}
+	if len(r.o.Grow) > 0 {
+		r.spawn(load, func() error { return r.faults.resize(loading, life, r.o.Grow) })
+	}
 }
 
 // flush waits for what is in flight. What has no receipt after it counts as unknown.
@@ -273,8 +295,8 @@ func (r *run) flush(ctx context.Context) {
 
 // account takes what the nodes have used for the load and the work.
 func (r *run) account() {
-	if r.cfg.Node != nil {
-		usage := r.cfg.Node.Usage()
+	if r.cfg.Fleet != nil {
+		usage := r.cfg.Fleet.Usage()
 		r.figures.Usage = &usage
 	}
 }
@@ -297,11 +319,7 @@ func (r *run) result() (Result, error) {
 
 func (r *run) notes() (notes []string) {
 	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
-	if r.faults != nil {
-		if done := r.faults.String(); done != "" {
-			note("faults: %s", done)
-		}
-	}
+	notes = append(notes, r.outages.summary()...)
 	if r.o.Work {
 		note("old lease tokens tried: %d", r.worker.probe.tried.Load())
 		if n := r.worker.refused.Load(); n > 0 {
@@ -314,7 +332,7 @@ func (r *run) notes() (notes []string) {
 			note("packets of others that the new group was handed too: %d", n)
 		}
 	}
-	if r.cfg.Node == nil {
+	if r.cfg.Fleet == nil {
 		note("left on the target until their retention: packets under %s", r.names.prefix)
 		if r.o.Work {
 			note("left on the target: the group %s", r.names.group)

@@ -49,6 +49,7 @@ func (s *slot) answered(r client.Receipt, err error) {
 		p.verifier.Ack(s.repo, s.index, r.Sequence, r.Duplicate)
 		p.ack.record(s.repo, s.due, now-s.due)
 		p.gap.Event(now)
+		p.outages.receipt(s.repo, s.due, now)
 		if s.resend == resendAfter {
 			p.resends.again(s)
 			return

@@ -38,7 +38,7 @@ func newTestWorker(api *fakeAPI) (w *worker, deliver func(repo int, token uint64
 	v := verify.New(2)
 	w = &worker{
 		verifier: v, names: n, clock: clock{begin: time.Now()}, delivery: &meter{latency: report.NewLatency(), end: time.Hour},
-		probe: &probe{direct: &direct{api: api}, group: n.group},
+		probe: &probe{direct: &direct{apis: []waystationv1.WaystationClient{api}}, group: n.group},
 	}
 	contents := make([][]byte, 2)
 	for repo := range contents {

@@ -1,11 +1,10 @@
-// Package fleet runs the load test's own nodes as real processes, so that a
-// kill is a real kill, and does to them what the faults ask for.
 package fleet
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -14,34 +13,39 @@ import (
 	"github.com/waystation/waystation/loadtest/report"
 )
 
-// startTimeout bounds a node's start, recovery included.
-const startTimeout = 60 * time.Second
+// startTimeout bounds a node's start, recovery included; stopTimeout its end
+// after it was asked to drain.
+const (
+	startTimeout = 60 * time.Second
+	stopTimeout  = 30 * time.Second
+)
 
 // Node is a node of the run's own, over all its incarnations. Its methods may be
 // called from several goroutines; faults wait for each other.
 type Node struct {
-	spec Spec
-	log  *os.File
+	spec  Spec
+	place Place
+	log   *os.File
 
 	mu      sync.Mutex // held for as long as a fault takes
-	process *process
+	process *process   // nil: it was killed and is not started yet
 	stopped bool
+	leaving bool       // the cluster was told that it goes: it may end by itself
 	died    chan error // one unexpected end at most
 
 	usage usage
 }
 
-// Start starts a node in a folder of its own under dir and waits until it serves.
-func Start(ctx context.Context, dir, name, cluster string) (*Node, error) {
-	log, err := os.Create(filepath.Join(dir, name+".log"))
+// StartNode starts a node in a folder of its own under dir and waits until it
+// serves. Its spec's data folder and, where a port is 0, address are filled in.
+func StartNode(ctx context.Context, dir string, spec Spec, at Place) (*Node, error) {
+	log, err := os.Create(filepath.Join(dir, spec.Name+".log"))
 	if err != nil {
 		return nil, fmt.Errorf("start node: %w", err)
 	}
-	n := &Node{
-		spec: Spec{Name: name, Cluster: cluster, DataDir: filepath.Join(dir, name), Addresses: AnyPort()},
-		log:  log,
-		died: make(chan error, 1),
-	}
+	spec.DataDir = filepath.Join(dir, spec.Name)
+	spec.Addresses, spec.Advertise, spec.GossipKeyFile = at.Addresses, at.Advertise, at.GossipKeyFile
+	n := &Node{spec: spec, place: at, log: log, died: make(chan error, 1)}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if err := n.start(ctx); err != nil {
@@ -50,6 +54,9 @@ func Start(ctx context.Context, dir, name, cluster string) (*Node, error) {
 	}
 	return n, nil
 }
+
+// Name is the node's name.
+func (n *Node) Name() string { return n.spec.Name }
 
 // Address is where the node's gRPC API listens, in every incarnation.
 func (n *Node) Address() string { return n.spec.Addresses.GRPC }
@@ -76,10 +83,11 @@ func (n *Node) start(ctx context.Context) error {
 }
 
 func (n *Node) tryStart(ctx context.Context) error {
-	p, err := spawn(n.spec, n.log)
+	p, err := spawn(n.spec, n.log, n.place.start)
 	if err != nil {
 		return err
 	}
+	n.place.started(p.pid())
 	addresses, err := p.ready(ctx, n.spec.DataDir)
 	if err != nil {
 		p.kill()
@@ -97,7 +105,7 @@ func (n *Node) watch(p *process) {
 	<-p.done
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.process != p || n.stopped {
+	if n.process != p || n.stopped || n.leaving {
 		return
 	}
 	select {
@@ -113,53 +121,163 @@ func exitReason(err error) error {
 	return err
 }
 
-// KillAndRestart ends the node without warning and starts it on the same data
-// and addresses. It returns once it serves again, and how long that took.
-func (n *Node) KillAndRestart(ctx context.Context) (time.Duration, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.stopped || n.process.ended() {
-		return 0, nil
-	}
-	begin := time.Now()
+// gone says that there is no process to do anything to. It is called under mu.
+func (n *Node) gone() bool { return n.stopped || n.process == nil || n.process.ended() }
+
+// strike ends the process without warning and waits for its end. It is called under mu.
+func (n *Node) strike() {
 	n.usage.leave(n.process.pid())
 	killed := n.process
 	n.process = nil
 	killed.kill()
 	_ = killed.stdin.Close()
+}
+
+// again starts the node after strike. It is called under mu.
+func (n *Node) again(ctx context.Context) error {
 	if err := n.start(ctx); err != nil {
 		// There is no process to stop any more.
 		n.stopped = true
+		return err
+	}
+	return nil
+}
+
+// KillAndRestart ends the node without warning and, after a while, starts it on
+// the same data and addresses. It returns once it serves again, and how long that took.
+func (n *Node) KillAndRestart(ctx context.Context, away time.Duration) (time.Duration, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.gone() {
+		return 0, nil
+	}
+	begin := time.Now()
+	n.strike()
+	wait(ctx, away)
+	if err := n.again(ctx); err != nil {
 		return 0, err
 	}
 	return time.Since(begin), nil
+}
+
+// DrainAndRestart asks the node to end, waits until it has, and starts it on the
+// same data and addresses. It returns once it serves again.
+func (n *Node) DrainAndRestart(ctx context.Context) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.gone() {
+		return nil
+	}
+	if err := n.drain(); err != nil {
+		return err
+	}
+	return n.again(ctx)
+}
+
+// leave makes the node's end no accident from now on.
+func (n *Node) leave() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.leaving = true
+}
+
+// Drain asks the node to end for good, and waits until it has.
+func (n *Node) Drain() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.gone() {
+		return nil
+	}
+	err := n.drain()
+	n.stopped = true
+	_ = n.log.Close()
+	return err
+}
+
+// drain is called under mu. A node that does not end is killed.
+func (n *Node) drain() error {
+	n.usage.leave(n.process.pid())
+	p := n.process
+	n.process = nil
+	defer func() { _ = p.stdin.Close() }()
+	if err := terminate(p); err != nil {
+		return fmt.Errorf("drain node %s: %w", n.spec.Name, err)
+	}
+	timer := time.NewTimer(stopTimeout)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+	case <-timer.C:
+		p.kill()
+		return fmt.Errorf("drain node %s: it did not end within %v\n%s", n.spec.Name, stopTimeout, n.LogTail())
+	}
+	if p.err != nil {
+		return fmt.Errorf("drain node %s: %w\n%s", n.spec.Name, p.err, n.LogTail())
+	}
+	return nil
 }
 
 // Pause stops the node where it stands, and lets it go on after d or when ctx ends.
 func (n *Node) Pause(ctx context.Context, d time.Duration) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.stopped || n.process.ended() {
+	if n.gone() {
 		return nil
 	}
 	if err := suspend(n.process.cmd.Process); err != nil {
 		return fmt.Errorf("pause node %s: %w", n.spec.Name, err)
 	}
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
+	wait(ctx, d)
 	if err := resume(n.process.cmd.Process); err != nil {
 		return fmt.Errorf("resume node %s: %w", n.spec.Name, err)
 	}
 	return nil
 }
 
+// Slow has every sync of the node's disk take so much longer, for a while or
+// until ctx ends.
+func (n *Node) Slow(ctx context.Context, d, delay time.Duration) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.gone() {
+		return nil
+	}
+	if err := n.order(delay); err != nil {
+		return err
+	}
+	wait(ctx, d)
+	return n.order(0)
+}
+
+func (n *Node) order(delay time.Duration) error {
+	if _, err := io.WriteString(n.process.stdin, SlowOrder+delay.String()+"\n"); err != nil {
+		return fmt.Errorf("slow node %s: %w", n.spec.Name, err)
+	}
+	return nil
+}
+
+// SlowOrder begins the line on a node's standard input that says how much longer
+// each sync is to take.
+const SlowOrder = "slow "
+
+// wait waits for d or until ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
 // Usage returns what the node has taken so far, over all incarnations.
 func (n *Node) Usage() report.Usage {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.stopped {
+	if n.gone() {
 		return n.usage.total(0, n.spec.DataDir)
 	}
 	return n.usage.total(n.process.pid(), n.spec.DataDir)
@@ -174,8 +292,10 @@ func (n *Node) Stop() {
 		return
 	}
 	n.stopped = true
-	n.process.kill()
-	_ = n.process.stdin.Close()
+	if n.process != nil {
+		n.process.kill()
+		_ = n.process.stdin.Close()
+	}
 	_ = n.log.Close()
 }
 

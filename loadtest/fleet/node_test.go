@@ -2,66 +2,16 @@ package fleet
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"io"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 )
-
-// TestMain is the node, too: the fleet starts this very program again.
-func TestMain(m *testing.M) {
-	if len(os.Args) == 3 && os.Args[1] == NodeArgument {
-		os.Exit(fakeNode(os.Args[2]))
-	}
-	goleak.VerifyTestMain(m)
-}
-
-// fakeNode listens, writes its endpoints, and says that it is ready.
-func fakeNode(arg string) int {
-	var spec Spec
-	if err := json.Unmarshal([]byte(arg), &spec); err != nil {
-		return 1
-	}
-	if spec.Cluster == "broken" {
-		_, _ = os.Stdout.WriteString("the reason why\n")
-		return 7
-	}
-	_ = os.MkdirAll(spec.DataDir, 0o755)
-	grpc, err1 := net.Listen("tcp", spec.Addresses.GRPC)
-	web, err2 := net.Listen("tcp", spec.Addresses.HTTP)
-	if err1 != nil || err2 != nil {
-		return 1
-	}
-	file, _ := json.Marshal(map[string]any{
-		"pid":       os.Getpid(),
-		"addresses": map[string]string{"grpc": grpc.Addr().String(), "http": web.Addr().String()},
-	})
-	if os.WriteFile(filepath.Join(spec.DataDir, "endpoints.json"), file, 0o600) != nil {
-		return 1
-	}
-	go func() {
-		_ = http.Serve(web, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:gosec // a test
-			if r.URL.Path == "/quit" {
-				os.Exit(3)
-			}
-			w.WriteHeader(http.StatusOK)
-		}))
-	}()
-	_, _ = io.Copy(io.Discard, os.Stdin)
-	return 0
-}
 
 func start(t *testing.T) *Node {
 	t.Helper()
-	n, err := Start(t.Context(), t.TempDir(), "node-1", "good")
+	n, err := StartNode(t.Context(), t.TempDir(), Spec{Name: "node-1", Cluster: "good"}, Here())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +26,7 @@ func TestKillAndRestartKeepsAddresses(t *testing.T) {
 		t.Fatalf("address %s is not known", address)
 	}
 	for range 2 {
-		took, err := n.KillAndRestart(t.Context())
+		took, err := n.KillAndRestart(t.Context(), 0)
 		if err != nil || took <= 0 {
 			t.Fatalf("took %v, %v", took, err)
 		}
@@ -129,13 +79,13 @@ func TestDied(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Fatal("nobody noticed")
 	}
-	if took, err := n.KillAndRestart(t.Context()); took != 0 || err != nil {
+	if took, err := n.KillAndRestart(t.Context(), 0); took != 0 || err != nil {
 		t.Errorf("a dead node was killed: %v, %v", took, err)
 	}
 }
 
 func TestStartTellsWhyNot(t *testing.T) {
-	_, err := Start(t.Context(), t.TempDir(), "node-1", "broken")
+	_, err := StartNode(t.Context(), t.TempDir(), Spec{Name: "node-1", Cluster: "broken"}, Here())
 	if !errors.Is(err, errEnded) || !strings.Contains(err.Error(), "the reason why") {
 		t.Fatalf("got %v", err)
 	}
@@ -161,7 +111,7 @@ func TestStopTwice(t *testing.T) {
 	if !n.process.ended() {
 		t.Error("the node lives on")
 	}
-	if took, err := n.KillAndRestart(t.Context()); took != 0 || err != nil {
+	if took, err := n.KillAndRestart(t.Context(), 0); took != 0 || err != nil {
 		t.Errorf("a stopped node was started: %v, %v", took, err)
 	}
 }

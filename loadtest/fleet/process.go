@@ -23,7 +23,20 @@ type Spec struct {
 	Cluster   string    `json:"cluster"`
 	DataDir   string    `json:"data_dir"`
 	Addresses Addresses `json:"addresses"`
+	// Advertise is the host under which the other nodes reach this one, if not where it listens.
+	Advertise string `json:"advertise,omitempty"`
+	// Join is what --join says: "none", or gossip addresses.
+	Join        string `json:"join"`
+	Replication int    `json:"replication"`
+	// GossipKeyFile is set for nodes beyond loopback, in a network of their own.
+	GossipKeyFile string `json:"gossip_key_file,omitempty"`
+	// Lossy has the disk lose at a kill what was not synced; Seed says what of it is lost.
+	Lossy bool   `json:"lossy,omitempty"`
+	Seed  uint64 `json:"seed,omitempty"`
 }
+
+// Loopback says whether the node can be reached from this machine only.
+func (s *Spec) Loopback() bool { return s.GossipKeyFile == "" }
 
 // Addresses are where a node listens.
 type Addresses struct {
@@ -54,15 +67,16 @@ func (a *Addresses) keep(known Addresses) {
 // process is one incarnation of a node.
 type process struct {
 	cmd *exec.Cmd
-	// stdin stays open as long as this program lives: its end tells the node to stop.
-	stdin io.Closer
+	// stdin stays open as long as this program lives: its end tells the node to
+	// stop. A line is an order: see Slow.
+	stdin io.WriteCloser
 	// done is closed once the process has ended; err says how.
 	done chan struct{}
 	err  error
 }
 
-// spawn starts the process and returns at once.
-func spawn(spec Spec, log *os.File) (*process, error) {
+// spawn starts the process, by means of start, and returns at once.
+func spawn(spec Spec, log *os.File, start func(*exec.Cmd) error) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("start node: %w", err)
@@ -77,7 +91,7 @@ func spawn(spec Spec, log *os.File) (*process, error) {
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("start node: %w", err)
 	}
-	if err := p.cmd.Start(); err != nil {
+	if err := start(p.cmd); err != nil {
 		return nil, fmt.Errorf("start node: %w", err)
 	}
 	go func() {
@@ -142,6 +156,11 @@ func (p *process) endpoints(dataDir string) (Addresses, bool) {
 	return file.Addresses, true
 }
 
+// httpClient leaves no connection behind.
+func httpClient() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+}
+
 func answers(ctx context.Context, address string) bool {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -149,8 +168,7 @@ func answers(ctx context.Context, address string) bool {
 	if err != nil {
 		return false
 	}
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	resp, err := client.Do(req)
+	resp, err := httpClient().Do(req)
 	if err != nil {
 		return false
 	}

@@ -32,8 +32,16 @@ const (
 
 // Options is what one run does.
 type Options struct {
-	// Nodes of its own that the run starts; ignored with Targets.
+	// Nodes of its own that the run starts with.
 	Nodes int
+	// NodesGiven says whether Nodes was asked for.
+	NodesGiven bool
+	// Replication is how many nodes hold each partition, if there are so many.
+	Replication int
+	// Grow are the numbers of nodes over the run, each for an equal part of it; empty: no change.
+	Grow []int
+	// RollingRestart has each node drained and started again, in turn, under load.
+	RollingRestart bool
 	// Targets are addresses of running nodes, "host:port,host:port"; empty: own nodes.
 	Targets string
 
@@ -76,6 +84,7 @@ type Options struct {
 func Default() Options {
 	return Options{
 		Nodes:       1,
+		Replication: 3,
 		Workload:    Source,
 		Repos:       1000,
 		Size:        1024,
@@ -103,8 +112,7 @@ func (o *Options) Validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	need(o.Nodes >= 1, "--nodes %d: must be at least 1", o.Nodes)
-	need(o.Nodes <= 1, "--nodes %d: this version starts one node; use --target for a cluster that runs already", o.Nodes)
+	errs = append(errs, o.validateNodes()...)
 	need(o.Workload == Source || o.Workload == Synthetic, "--workload %q: must be source or synthetic", o.Workload)
 	need(o.Repos >= 1 && o.Repos <= 10_000_000, "--repos %d: must be 1 to 10000000", o.Repos)
 	need(o.Size >= 0 && o.Size <= maxContent, "--size %d: must be 0 to %d bytes", o.Size, maxContent)
@@ -120,7 +128,6 @@ func (o *Options) Validate() error {
 	need(o.Lease >= time.Second && o.Lease <= 12*time.Hour, "--lease %v: must be 1s to 12h", o.Lease)
 	need(o.Resend >= 0 && o.Resend <= 1, "--resend %v: must be a share from 0 to 1", o.Resend)
 	need(o.IDs == ByPosition || o.IDs == ByID, "--ids %q: must be position or id", o.IDs)
-	need(o.Targets == "" || len(o.Faults) == 0, "--fault with --target: faults are for the run's own nodes only")
 	return errors.Join(errs...)
 }
 

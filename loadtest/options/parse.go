@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 )
 
@@ -28,8 +29,11 @@ func Parse(args []string, out io.Writer) (Options, error) {
 		return o, fmt.Errorf("unexpected argument %q: everything is a flag", fs.Arg(0))
 	}
 	fs.Visit(func(f *flag.Flag) {
-		if f.Name == "seed" {
+		switch f.Name {
+		case "seed":
 			o.SeedGiven = true
+		case "nodes":
+			o.NodesGiven = true
 		}
 	})
 	work, err := parsePhases(phases)
@@ -37,13 +41,22 @@ func Parse(args []string, out io.Writer) (Options, error) {
 		return o, err
 	}
 	o.Work = work
+	if len(o.Grow) > 0 && !o.NodesGiven {
+		o.Nodes = o.Grow[0]
+	}
 	return o, o.Validate()
 }
 
 func newFlagSet(o *Options, phases *string) *flag.FlagSet {
 	fs := flag.NewFlagSet("loadtest", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
-	fs.IntVar(&o.Nodes, "nodes", o.Nodes, "own nodes, as processes in a temporary folder")
+	fs.IntVar(&o.Nodes, "nodes", o.Nodes, "own nodes, as processes in a temporary folder, 1 to 9")
+	fs.IntVar(&o.Replication, "replication", o.Replication, "nodes that hold each partition: 1, 3 or 5")
+	fs.Func("grow", "`1,3,1`: so many nodes, each for an equal part of the run", func(s string) (err error) {
+		o.Grow, err = parseGrow(s)
+		return err
+	})
+	fs.BoolVar(&o.RollingRestart, "rolling-restart", o.RollingRestart, "drain and start each node again, in turn, under load")
 	fs.StringVar(&o.Targets, "target", o.Targets, "running nodes instead of own ones: `host:port,…`")
 	fs.Func("workload", "`source` or synthetic (default source)", func(s string) error { o.Workload = Workload(s); return nil })
 	fs.StringVar(&o.SourceDir, "source", o.SourceDir, "`folder` to replay (default: src of the Go tree, else the current folder)")
@@ -61,7 +74,7 @@ func newFlagSet(o *Options, phases *string) *flag.FlagSet {
 	fs.Float64Var(&o.Resend, "resend", o.Resend, "`share` of packets that are sent twice")
 	fs.Func("ids", "which dedup resends rely on: `position` or id (default position)", func(s string) error { o.IDs = IDs(s); return nil })
 	fs.StringVar(phases, "phases", *phases, "`publish,work`, or publish: then every repository is read back")
-	fs.Func("fault", "`kill:every=5s[,pause:every=7s,for=1s]`, under load", func(s string) (err error) {
+	fs.Func("fault", "`kill:every=5s[,pause:every=7s,for=1s]`, under load: kill, pause, partition, powerloss, slowdisk", func(s string) (err error) {
 		o.Faults, err = ParseFaults(s)
 		return err
 	})
@@ -78,7 +91,18 @@ func refuseLater(fs *flag.FlagSet) {
 	for _, name := range []string{"burst", "scenario", "html"} {
 		fs.Func(name, "not in this version", refuse)
 	}
-	fs.BoolFunc("rolling-restart", "not in this version", refuse)
+}
+
+// parseGrow reads numbers of nodes with commas.
+func parseGrow(s string) (stages []int, err error) {
+	for part := range strings.SplitSeq(s, ",") {
+		n, err := strconv.Atoi(part)
+		if err != nil {
+			return nil, fmt.Errorf("%q: want numbers of nodes with commas, such as 1,3,1", s)
+		}
+		stages = append(stages, n)
+	}
+	return stages, nil
 }
 
 func parsePhases(s string) (work bool, err error) {
@@ -105,6 +129,9 @@ func usage(fs *flag.FlagSet, out io.Writer) {
 Puts load on Waystation nodes and checks that nothing was lost, duplicated,
 reordered, or accepted under a stale lease. Without flags it starts a node of
 its own and replays real code for about 30 seconds.
+
+Three nodes, killed, paused and cut off each other in turn:
+  go run ./loadtest --nodes 3 --duration 60s --fault kill:every=10s,pause:every=7s,partition:every=13s
 
 Exit codes: 0 good, 1 a promise was violated, 2 usage, 3 could not run.
 

@@ -28,6 +28,14 @@ func TestParse(t *testing.T) {
 			o.Faults = []Fault{{Kind: Kill, Every: 5 * time.Second}}
 			o.Duration, o.Resend = 30*time.Second, 0.05
 		})},
+		{"--nodes 3 --rolling-restart --replication 5", with(func(o *Options) {
+			o.Nodes, o.NodesGiven, o.RollingRestart, o.Replication = 3, true, true, 5
+		})},
+		{"--grow 1,3,1 --fault partition:every=5s", with(func(o *Options) {
+			o.Grow = []int{1, 3, 1}
+			o.Faults = []Fault{{Kind: Partition, Every: 5 * time.Second, For: 2500 * time.Millisecond}}
+		})},
+		{"--grow 3,1", with(func(o *Options) { o.Nodes, o.Grow = 3, []int{3, 1} })},
 		{"--target a:1,b:2 --rate 8000.5 --ids id --json -", with(func(o *Options) {
 			o.Targets, o.Rate, o.IDs, o.JSON = "a:1,b:2", 8000.5, ByID, "-"
 		})},
@@ -47,12 +55,24 @@ func TestParse(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for _, tc := range []struct{ args, want string }{
-		{"--nodes 3", "one node"},
-		{"--nodes 0", "at least 1"},
+		{"--nodes 10", "1 to 9"},
+		{"--nodes 0", "1 to 9"},
+		{"--nodes 3 --replication 2", "1, 3 or 5"},
+		{"--nodes 3 --target a:1", "leave one of them out"},
+		{"--rolling-restart --target a:1", "use --nodes"},
+		{"--grow 1,3 --target a:1", "leave --target out"},
+		{"--grow 1,3,1 --nodes 3", "leave --nodes out"},
+		{"--grow 3", "such as 1,3,1"},
+		{"--grow 1,x", "such as 1,3,1"},
+		{"--grow 1,10", "1 to 9"},
+		{"--grow 1,3 --rolling-restart", "choose one"},
+		{"--fault partition:every=5s", "use --nodes 3"},
+		{"--nodes 2 --fault partition:every=5s", "use --nodes 3"},
+		{"--nodes 3 --replication 1 --fault partition:every=5s", "--replication 3"},
+		{"--fault kill:every=60s", "make --duration longer"},
 		{"--burst 10x:at=5s,for=5s", "not in this version"},
 		{"--html x.html", "not in this version"},
 		{"--scenario rollout", "not in this version"},
-		{"--rolling-restart", "not in this version"},
 		{"--no-such-flag", "no-such-flag"},
 		{"stray", "stray"},
 		{"--workload tar", "source or synthetic"},
@@ -72,12 +92,16 @@ func TestParseRefuses(t *testing.T) {
 		{"--duration 11h", "together"},
 		{"--drain -1s", "--drain"},
 		{"--target a:1 --fault kill:every=5s", "own nodes"},
-		{"--fault net:every=5s", "knows kill and pause"},
+		{"--fault net:every=5s", "must be kill, pause"},
+		{"--fault powerloss:every=5s,for=1s", "unknown parameter"},
+		{"--fault kill:every=5s,delay=1s", "unknown parameter"},
+		{"--fault slowdisk:every=5s,delay=2s", "at most 1s"},
+		{"--fault kill:every=5s,for=5s", "shorter"},
 		{"--fault kill", "needs every="},
 		{"--fault every=5s", "needs a name"},
 		{"--fault kill:every=soon", "not a duration"},
 		{"--fault kill:every=0s", "more than 0"},
-		{"--fault kill:for=5s", "unknown parameter"},
+		{"--fault kill:for=5s", "needs every="},
 		{"--fault pause:for=1s", "needs every="},
 		{"--fault pause:every=1s,for=1s", "shorter"},
 	} {
@@ -90,11 +114,16 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func TestParseFaults(t *testing.T) {
-	got, err := ParseFaults("kill:every=5s,pause:every=7s,for=2s,pause:every=1s")
+	got, err := ParseFaults("kill:every=5s,pause:every=7s,for=2s,pause:every=1s,kill:every=9s,for=1s," +
+		"partition:every=13s,powerloss:every=15s,slowdisk:every=8s,delay=5ms")
 	want := []Fault{
 		{Kind: Kill, Every: 5 * time.Second},
 		{Kind: Pause, Every: 7 * time.Second, For: 2 * time.Second},
 		{Kind: Pause, Every: time.Second, For: 500 * time.Millisecond},
+		{Kind: Kill, Every: 9 * time.Second, For: time.Second},
+		{Kind: Partition, Every: 13 * time.Second, For: 3 * time.Second},
+		{Kind: PowerLoss, Every: 15 * time.Second},
+		{Kind: SlowDisk, Every: 8 * time.Second, For: 2 * time.Second, Delay: 5 * time.Millisecond},
 	}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("got %+v, %v; want %+v", got, err, want)

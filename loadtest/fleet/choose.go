@@ -1,0 +1,19 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+)
+
+// NewNetwork returns a network of which nodes can be cut off, and says which. dir
+// takes its files.
+func NewNetwork(dir string) (Network, string, error) {
+	if InNamespace() {
+		n, err := newNamespaces(dir)
+		if err != nil {
+			return nil, "", fmt.Errorf("make network namespaces: %w", err)
+		}
+		return n, "in network namespaces of their own", nil
+	}
+	return nil, "", errors.New("this system cannot cut nodes off each other")
+}
