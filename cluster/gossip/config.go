@@ -109,14 +109,18 @@ func (c Config) Validate() error {
 // pace is what the package's own loop goes by.
 type pace struct {
 	first, most time.Duration // between tries while alone
+	insist      time.Duration // between pushes while others hold an earlier life to be alive
 	lost        time.Duration // between tries to reach members that failed
 }
 
 func (c Config) pace() pace {
-	if c.Profile == Local {
-		return pace{100 * time.Millisecond, 2 * time.Second, 3 * time.Second}
+	switch c.Profile {
+	case LAN:
+		return pace{500 * time.Millisecond, 15 * time.Second, 2 * time.Second, 30 * time.Second}
+	case WAN:
+		return pace{time.Second, 30 * time.Second, 10 * time.Second, time.Minute}
 	}
-	return pace{500 * time.Millisecond, 15 * time.Second, 30 * time.Second}
+	return pace{100 * time.Millisecond, 2 * time.Second, 500 * time.Millisecond, 3 * time.Second}
 }
 
 // timers is memberlist's configuration for the profile.

@@ -3,6 +3,7 @@ package gossip
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/waystation/waystation/cluster/identity"
@@ -59,10 +60,14 @@ func (g *Gossip) judge(p pair, told map[[2]netip.AddrPort]time.Time) {
 	}
 }
 
+// judgeTimeout bounds the wait for the answer of one address. Taking somebody for
+// gone who is slow is no harm: what is a conflict comes again.
+const judgeTimeout = 2 * time.Second
+
 // runs says that a process with m's node id, and not this one, answers at m's
 // address.
 func (g *Gossip) runs(m Member) bool {
-	ctx, cancel := context.WithTimeout(g.ctx, helloTimeout)
+	ctx, cancel := context.WithTimeout(g.ctx, judgeTimeout)
 	defer cancel()
 	n, err := g.nonce()
 	if err != nil {
@@ -72,22 +77,31 @@ func (g *Gossip) runs(m Member) bool {
 	return err == nil && h.node == m.Node && h.instance != g.instance
 }
 
-// insist tells the others of this life of the node again, a while later: those
-// who held the earlier one to be alive refused it. It repeats by itself, as long
-// as somebody's list has the old address.
+// insistTries pushes are more than fit into the time until a node that fell
+// silent is held to be dead.
+const insistTries = 20
+
+// insist makes the loop tell the others of this life of the node again and again:
+// they refuse it as long as they hold the earlier one to be alive, and nothing
+// says when that ends.
 func (g *Gossip) insist() {
-	select {
-	case <-time.After(g.random.jitter(g.config.pace().first * 3)):
-	case <-g.ctx.Done():
+	g.insists.Store(insistTries)
+	g.wake()
+}
+
+// push exchanges members with those who are there, a few at most.
+func (g *Gossip) push() {
+	const most = 5
+	others := slices.DeleteFunc(slices.Clone(g.Members()), func(m Member) bool { return m.Self })
+	if len(others) == 0 {
 		return
 	}
-	for _, m := range g.Members() {
-		if m.Self {
-			continue
-		}
+	from := int(g.random.uint64() % uint64(len(others)))
+	for i := range min(most, len(others)) {
+		at := others[(from+i)%len(others)].Address
 		ctx, cancel := context.WithTimeout(g.ctx, joinTimeout)
-		if err := g.joinOne(ctx, m.Address); err != nil {
-			g.log.Debug("a member was not told of the new address", "address", m.Address, "error", err)
+		if err := g.joinOne(ctx, at); err != nil {
+			g.log.Debug("a member was not told of the new address", "address", at, "error", err)
 		}
 		cancel()
 	}

@@ -36,7 +36,8 @@ type Gossip struct {
 	tasks  sync.WaitGroup
 
 	seeds   atomic.Pointer[func(context.Context) []string]
-	joinNow chan struct{} // the seeds changed
+	insists atomic.Int32  // how often the others are still to be told of this life
+	joinNow chan struct{} // the seeds changed, or insists
 	renew   chan struct{} // the record changed
 	random  source
 

@@ -190,14 +190,20 @@ func (g *Gossip) KeepJoining(addresses []string) {
 // nothing is tried this time.
 func (g *Gossip) KeepJoiningFrom(source func(context.Context) []string) {
 	g.seeds.Store(&source)
+	g.wake()
+}
+
+// wake makes the loop look at once.
+func (g *Gossip) wake() {
 	select {
 	case g.joinNow <- struct{}{}:
 	default:
 	}
 }
 
-// keeping is the loop that joins: the seeds while alone, and now and then where
-// a member was that failed.
+// keeping is the loop that joins: the seeds while alone, those who hold an
+// earlier life of this node to be alive, and now and then where a member was that
+// failed.
 func (g *Gossip) keeping() {
 	p := g.config.pace()
 	changes := g.Subscribe()
@@ -223,10 +229,16 @@ func (g *Gossip) keeping() {
 		case <-timer.C:
 		}
 		next := p.lost
-		if source := g.seeds.Load(); g.members.others() > 0 || source == nil {
+		source := g.seeds.Load()
+		switch {
+		case g.members.others() > 0 && g.insists.Load() > 0:
+			g.insists.Add(-1)
+			g.push()
+			next = p.insist
+		case g.members.others() > 0 || source == nil:
 			delay, said = p.first, ""
 			g.seek()
-		} else {
+		default:
 			said = g.tryJoin(*source, said)
 			next, delay = delay, min(2*delay, p.most)
 		}
