@@ -2,10 +2,13 @@ package transport
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
 	"testing"
+
+	pb "go.etcd.io/raft/v3/raftpb"
 
 	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
@@ -35,6 +38,32 @@ func TestHelloRoundTrip(t *testing.T) {
 	}
 	if h, r, err = parseAnswer(appendNumber(appendAnswer(nil, nil, h), answerCode, 1<<40)); err != nil || !errors.Is(r, ErrRefused) {
 		t.Fatalf("a later build's refusal: %v %v %v", h, r, err)
+	}
+}
+
+// Builds of any version must understand each other's hellos, and a cluster is
+// upgraded node by node: what is written today stays readable.
+func TestGoldenBytes(t *testing.T) {
+	var b bytes.Buffer
+	h := testHello()
+	if err := writeBlock(&b, magic[:], h.append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	const hello = "57415953544e00010000005b8aa75223080310021a1001000000000000000000000000000000221002000000000000000000000000000000280430808080808080808080013a016e4005480650f9ffffffffffffffff015a10080000000000000000000000000000006002"
+	if got := hex.EncodeToString(b.Bytes()); got != hello {
+		t.Errorf("hello\n%s, want\n%s", got, hello)
+	}
+	const answer = "08051201781a48080110001a1000000000000000000000000000000000221000000000000000000000000000000000280030003a004000480050005a10000000000000000000000000000000006000"
+	if got := hex.EncodeToString(appendAnswer(nil, &Refusal{Code: refusedCopied, Text: "x"}, Hello{Version: 1})); got != answer {
+		t.Errorf("answer\n%s, want\n%s", got, answer)
+	}
+	const frame = "000000240100000033f3e2ed000000010000000000000018080310021801200130033a0c080010011804220403040506"
+	if got := hex.EncodeToString(encode(t, []*pb.Message{appendMessage(1, 2, 3, 4)})); got != frame {
+		t.Errorf("frame\n%s, want\n%s", got, frame)
+	}
+	const ping = "00000018020000008672ff09000000000000000100000000000000020000000000000003"
+	if got := hex.EncodeToString(appendPulse(nil, framePing, pulse{1, 2, 3})); got != ping {
+		t.Errorf("ping\n%s, want\n%s", got, ping)
 	}
 }
 

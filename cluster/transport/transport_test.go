@@ -9,8 +9,13 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/waystation/waystation/cluster"
+	"github.com/waystation/waystation/cluster/identity"
+	"github.com/waystation/waystation/cluster/logclock"
 	"github.com/waystation/waystation/storage"
 )
+
+var _ cluster.Transport = (*Transport)(nil)
 
 func TestMessagesArriveInOrder(t *testing.T) {
 	w := newWorld(t)
@@ -97,4 +102,44 @@ func TestClocksOfPeers(t *testing.T) {
 	if _, ok := a.Clock(nodeID(3)); ok {
 		t.Fatal("clock of a node that was never heard of")
 	}
+}
+
+// A node whose clock is two hours off learns it from the others, and changes
+// nobody's log time, its own included.
+func TestClockTwoHoursOff(t *testing.T) {
+	w := newWorld(t)
+	voters := []identity.NodeID{nodeID(1), nodeID(2), nodeID(3)}
+	clocks := map[int]*logclock.Clock{}
+	for i := 1; i <= 3; i++ {
+		now := time.Now
+		if i == 3 {
+			now = func() time.Time { return time.Now().Add(2 * time.Hour) }
+		}
+		n := w.start(i, func(c *Config) { c.Wall = func() int64 { return now().UnixNano() } })
+		clocks[i] = logclock.New(0, now)
+		clocks[i].Follow(func() logclock.Voters { return n.votersOf(voters) })
+	}
+	for i, n := range w.nodes {
+		for to := 1; to <= 3; to++ {
+			n.Connect(nodeID(to))
+		}
+		until(t, "all clocks", func() bool { return len(n.votersOf(voters).Others) == 2 })
+		until(t, "who is off", func() bool { return clocks[i].Off() == (i == 3) })
+		if d := time.Until(time.UnixMilli(clocks[i].NowMs())).Abs(); d > time.Minute {
+			t.Fatalf("log time of node %d is off by %s", i, d)
+		}
+	}
+	if s := clocks[3].Skew() - 2*time.Hour; s.Abs() > time.Minute {
+		t.Fatalf("skew is off by %s", s)
+	}
+}
+
+func (n *testNode) votersOf(nodes []identity.NodeID) logclock.Voters {
+	v := logclock.Voters{Count: len(nodes)}
+	for _, id := range nodes {
+		if wall, ok := n.Clock(id); ok {
+			v.Others = append(v.Others, wall)
+		}
+	}
+	return v
 }
