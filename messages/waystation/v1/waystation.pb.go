@@ -2747,11 +2747,15 @@ func (*DescribeClusterRequest) Descriptor() ([]byte, []int) {
 }
 
 type DescribeClusterResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
-	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	Nodes         []*Node                `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
-	Partitions    []*Partition           `protobuf:"bytes,4,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId  string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	Name       string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Nodes      []*Node                `protobuf:"bytes,3,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Partitions []*Partition           `protobuf:"bytes,4,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	// Operations are the last changes of the cluster itself, oldest first.
+	Operations []*Operation `protobuf:"bytes,5,rep,name=operations,proto3" json:"operations,omitempty"`
+	// Moving says what the meta group is about to change.
+	Moving        string `protobuf:"bytes,6,opt,name=moving,proto3" json:"moving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2814,6 +2818,244 @@ func (x *DescribeClusterResponse) GetPartitions() []*Partition {
 	return nil
 }
 
+func (x *DescribeClusterResponse) GetOperations() []*Operation {
+	if x != nil {
+		return x.Operations
+	}
+	return nil
+}
+
+func (x *DescribeClusterResponse) GetMoving() string {
+	if x != nil {
+		return x.Moving
+	}
+	return ""
+}
+
+// Operation is one change of the cluster's members or of its map.
+type Operation struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	At            *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Text          string                 `protobuf:"bytes,2,opt,name=text,proto3" json:"text,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Operation) Reset() {
+	*x = Operation{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Operation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Operation) ProtoMessage() {}
+
+func (x *Operation) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Operation.ProtoReflect.Descriptor instead.
+func (*Operation) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Operation) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Operation) GetText() string {
+	if x != nil {
+		return x.Text
+	}
+	return ""
+}
+
+type DrainNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Node is a node's name or id.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// Undo makes the node an ordinary one again.
+	Undo          bool `protobuf:"varint,2,opt,name=undo,proto3" json:"undo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeRequest) Reset() {
+	*x = DrainNodeRequest{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeRequest) ProtoMessage() {}
+
+func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
+func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *DrainNodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *DrainNodeRequest) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
+}
+
+type DrainNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainNodeResponse) Reset() {
+	*x = DrainNodeResponse{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainNodeResponse) ProtoMessage() {}
+
+func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
+func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{42}
+}
+
+type RemoveNodeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Node is a node's name or id.
+	Node          string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNodeRequest) Reset() {
+	*x = RemoveNodeRequest{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNodeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNodeRequest) ProtoMessage() {}
+
+func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
+func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *RemoveNodeRequest) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+type RemoveNodeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveNodeResponse) Reset() {
+	*x = RemoveNodeResponse{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveNodeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveNodeResponse) ProtoMessage() {}
+
+func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
+func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{44}
+}
+
 type Node struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -2831,7 +3073,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[40]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2843,7 +3085,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[40]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2856,7 +3098,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{40}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Node) GetId() string {
@@ -2927,7 +3169,7 @@ type Addresses struct {
 
 func (x *Addresses) Reset() {
 	*x = Addresses{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2939,7 +3181,7 @@ func (x *Addresses) String() string {
 func (*Addresses) ProtoMessage() {}
 
 func (x *Addresses) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2952,7 +3194,7 @@ func (x *Addresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Addresses.ProtoReflect.Descriptor instead.
 func (*Addresses) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{41}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Addresses) GetGrpc() string {
@@ -2993,13 +3235,15 @@ type Partition struct {
 	Applied  uint64   `protobuf:"varint,5,opt,name=applied,proto3" json:"applied,omitempty"`
 	// DurableCopies: voters that hold what is acknowledged.
 	DurableCopies uint32 `protobuf:"varint,6,opt,name=durable_copies,json=durableCopies,proto3" json:"durable_copies,omitempty"`
+	// Moving says what its leader is about to change, and what it waits for.
+	Moving        string `protobuf:"bytes,7,opt,name=moving,proto3" json:"moving,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Partition) Reset() {
 	*x = Partition{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3011,7 +3255,7 @@ func (x *Partition) String() string {
 func (*Partition) ProtoMessage() {}
 
 func (x *Partition) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3024,7 +3268,7 @@ func (x *Partition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partition.ProtoReflect.Descriptor instead.
 func (*Partition) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{42}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Partition) GetId() uint32 {
@@ -3067,6 +3311,13 @@ func (x *Partition) GetDurableCopies() uint32 {
 		return x.DurableCopies
 	}
 	return 0
+}
+
+func (x *Partition) GetMoving() string {
+	if x != nil {
+		return x.Moving
+	}
+	return ""
 }
 
 var File_waystation_v1_waystation_proto protoreflect.FileDescriptor
@@ -3273,7 +3524,7 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"last_error\x18\x05 \x01(\tR\tlastError\x12*\n" +
 	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1b\n" +
 	"\tpacket_id\x18\a \x01(\tR\bpacketId\"\x18\n" +
-	"\x16DescribeClusterRequest\"\xb1\x01\n" +
+	"\x16DescribeClusterRequest\"\x83\x02\n" +
 	"\x17DescribeClusterResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
@@ -3281,7 +3532,21 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x05nodes\x18\x03 \x03(\v2\x13.waystation.v1.NodeR\x05nodes\x128\n" +
 	"\n" +
 	"partitions\x18\x04 \x03(\v2\x18.waystation.v1.PartitionR\n" +
-	"partitions\"\xdc\x01\n" +
+	"partitions\x128\n" +
+	"\n" +
+	"operations\x18\x05 \x03(\v2\x18.waystation.v1.OperationR\n" +
+	"operations\x12\x16\n" +
+	"\x06moving\x18\x06 \x01(\tR\x06moving\"K\n" +
+	"\tOperation\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
+	"\x04text\x18\x02 \x01(\tR\x04text\":\n" +
+	"\x10DrainNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x12\n" +
+	"\x04undo\x18\x02 \x01(\bR\x04undo\"\x13\n" +
+	"\x11DrainNodeResponse\"'\n" +
+	"\x11RemoveNodeRequest\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\"\x14\n" +
+	"\x12RemoveNodeResponse\"\xdc\x01\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
@@ -3295,14 +3560,15 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x04grpc\x18\x01 \x01(\tR\x04grpc\x12\x12\n" +
 	"\x04http\x18\x02 \x01(\tR\x04http\x12\x16\n" +
 	"\x06gossip\x18\x03 \x01(\tR\x06gossip\x12\x12\n" +
-	"\x04peer\x18\x04 \x01(\tR\x04peer\"\xa8\x01\n" +
+	"\x04peer\x18\x04 \x01(\tR\x04peer\"\xc0\x01\n" +
 	"\tPartition\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x16\n" +
 	"\x06leader\x18\x02 \x01(\tR\x06leader\x12\x16\n" +
 	"\x06voters\x18\x03 \x03(\tR\x06voters\x12\x1a\n" +
 	"\blearners\x18\x04 \x03(\tR\blearners\x12\x18\n" +
 	"\aapplied\x18\x05 \x01(\x04R\aapplied\x12%\n" +
-	"\x0edurable_copies\x18\x06 \x01(\rR\rdurableCopies*)\n" +
+	"\x0edurable_copies\x18\x06 \x01(\rR\rdurableCopies\x12\x16\n" +
+	"\x06moving\x18\a \x01(\tR\x06moving*)\n" +
 	"\bPriority\x12\n" +
 	"\n" +
 	"\x06NORMAL\x10\x00\x12\b\n" +
@@ -3316,7 +3582,7 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04DONE\x10\x01\x12\t\n" +
 	"\x05RETRY\x10\x02\x12\b\n" +
-	"\x04DEAD\x10\x032\xef\a\n" +
+	"\x04DEAD\x10\x032\x92\t\n" +
 	"\n" +
 	"Waystation\x12H\n" +
 	"\aPublish\x12\x1d.waystation.v1.PublishRequest\x1a\x1e.waystation.v1.PublishResponse\x12^\n" +
@@ -3330,7 +3596,10 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\fOpenProducer\x12\".waystation.v1.OpenProducerRequest\x1a#.waystation.v1.OpenProducerResponse\x12Z\n" +
 	"\rGetRepository\x12#.waystation.v1.GetRepositoryRequest\x1a$.waystation.v1.GetRepositoryResponse\x12`\n" +
 	"\x0fListDeadLetters\x12%.waystation.v1.ListDeadLettersRequest\x1a&.waystation.v1.ListDeadLettersResponse\x12`\n" +
-	"\x0fDescribeCluster\x12%.waystation.v1.DescribeClusterRequest\x1a&.waystation.v1.DescribeClusterResponseBFZDgithub.com/waystation/waystation/messages/waystation/v1;waystationv1b\x06proto3"
+	"\x0fDescribeCluster\x12%.waystation.v1.DescribeClusterRequest\x1a&.waystation.v1.DescribeClusterResponse\x12N\n" +
+	"\tDrainNode\x12\x1f.waystation.v1.DrainNodeRequest\x1a .waystation.v1.DrainNodeResponse\x12Q\n" +
+	"\n" +
+	"RemoveNode\x12 .waystation.v1.RemoveNodeRequest\x1a!.waystation.v1.RemoveNodeResponseBFZDgithub.com/waystation/waystation/messages/waystation/v1;waystationv1b\x06proto3"
 
 var (
 	file_waystation_v1_waystation_proto_rawDescOnce sync.Once
@@ -3345,7 +3614,7 @@ func file_waystation_v1_waystation_proto_rawDescGZIP() []byte {
 }
 
 var file_waystation_v1_waystation_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
 var file_waystation_v1_waystation_proto_goTypes = []any{
 	(Priority)(0),                   // 0: waystation.v1.Priority
 	(ContentEncoding)(0),            // 1: waystation.v1.ContentEncoding
@@ -3390,21 +3659,26 @@ var file_waystation_v1_waystation_proto_goTypes = []any{
 	(*DeadLetter)(nil),              // 40: waystation.v1.DeadLetter
 	(*DescribeClusterRequest)(nil),  // 41: waystation.v1.DescribeClusterRequest
 	(*DescribeClusterResponse)(nil), // 42: waystation.v1.DescribeClusterResponse
-	(*Node)(nil),                    // 43: waystation.v1.Node
-	(*Addresses)(nil),               // 44: waystation.v1.Addresses
-	(*Partition)(nil),               // 45: waystation.v1.Partition
-	nil,                             // 46: waystation.v1.CodePacket.MetadataEntry
-	(*durationpb.Duration)(nil),     // 47: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 48: google.protobuf.Timestamp
+	(*Operation)(nil),               // 43: waystation.v1.Operation
+	(*DrainNodeRequest)(nil),        // 44: waystation.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),       // 45: waystation.v1.DrainNodeResponse
+	(*RemoveNodeRequest)(nil),       // 46: waystation.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),      // 47: waystation.v1.RemoveNodeResponse
+	(*Node)(nil),                    // 48: waystation.v1.Node
+	(*Addresses)(nil),               // 49: waystation.v1.Addresses
+	(*Partition)(nil),               // 50: waystation.v1.Partition
+	nil,                             // 51: waystation.v1.CodePacket.MetadataEntry
+	(*durationpb.Duration)(nil),     // 52: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 53: google.protobuf.Timestamp
 }
 var file_waystation_v1_waystation_proto_depIdxs = []int32{
-	46, // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
+	51, // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
 	3,  // 1: waystation.v1.CodePacket.position:type_name -> waystation.v1.Position
 	0,  // 2: waystation.v1.CodePacket.priority:type_name -> waystation.v1.Priority
 	1,  // 3: waystation.v1.CodePacket.content_encoding:type_name -> waystation.v1.ContentEncoding
-	47, // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
-	47, // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
-	48, // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
+	52, // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
+	52, // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
+	53, // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
 	4,  // 7: waystation.v1.PublishRequest.packet:type_name -> waystation.v1.CodePacket
 	5,  // 8: waystation.v1.PublishResponse.receipt:type_name -> waystation.v1.Receipt
 	4,  // 9: waystation.v1.PublishStreamRequest.packets:type_name -> waystation.v1.CodePacket
@@ -3418,11 +3692,11 @@ var file_waystation_v1_waystation_proto_depIdxs = []int32{
 	17, // 17: waystation.v1.WorkResponse.settlements:type_name -> waystation.v1.SettlementResult
 	19, // 18: waystation.v1.WorkResponse.renewals:type_name -> waystation.v1.RenewResult
 	4,  // 19: waystation.v1.Delivery.packet:type_name -> waystation.v1.CodePacket
-	48, // 20: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
-	48, // 21: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
+	53, // 20: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
+	53, // 21: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
 	2,  // 22: waystation.v1.Settlement.outcome:type_name -> waystation.v1.Outcome
 	6,  // 23: waystation.v1.SettlementResult.error:type_name -> waystation.v1.Error
-	48, // 24: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
+	53, // 24: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
 	6,  // 25: waystation.v1.RenewResult.error:type_name -> waystation.v1.Error
 	15, // 26: waystation.v1.PullResponse.deliveries:type_name -> waystation.v1.Delivery
 	16, // 27: waystation.v1.SettleRequest.settlements:type_name -> waystation.v1.Settlement
@@ -3432,46 +3706,52 @@ var file_waystation_v1_waystation_proto_depIdxs = []int32{
 	28, // 31: waystation.v1.LookupPacketResponse.packet:type_name -> waystation.v1.StoredPacket
 	29, // 32: waystation.v1.LookupPacketResponse.groups:type_name -> waystation.v1.PacketState
 	4,  // 33: waystation.v1.StoredPacket.packet:type_name -> waystation.v1.CodePacket
-	48, // 34: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
+	53, // 34: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
 	28, // 35: waystation.v1.ReadPacketsResponse.packets:type_name -> waystation.v1.StoredPacket
 	36, // 36: waystation.v1.GetRepositoryResponse.groups:type_name -> waystation.v1.GroupCursor
 	37, // 37: waystation.v1.GroupCursor.cursors:type_name -> waystation.v1.Cursors
-	48, // 38: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
-	48, // 39: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
+	53, // 38: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
+	53, // 39: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
 	40, // 40: waystation.v1.ListDeadLettersResponse.dead:type_name -> waystation.v1.DeadLetter
-	48, // 41: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
-	43, // 42: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
-	45, // 43: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
-	44, // 44: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
-	7,  // 45: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
-	9,  // 46: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
-	12, // 47: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
-	20, // 48: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
-	22, // 49: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
-	24, // 50: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
-	26, // 51: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
-	30, // 52: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
-	32, // 53: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
-	34, // 54: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
-	38, // 55: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
-	41, // 56: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
-	8,  // 57: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
-	10, // 58: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
-	14, // 59: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
-	21, // 60: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
-	23, // 61: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
-	25, // 62: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
-	27, // 63: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
-	31, // 64: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
-	33, // 65: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
-	35, // 66: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
-	39, // 67: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
-	42, // 68: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
-	57, // [57:69] is the sub-list for method output_type
-	45, // [45:57] is the sub-list for method input_type
-	45, // [45:45] is the sub-list for extension type_name
-	45, // [45:45] is the sub-list for extension extendee
-	0,  // [0:45] is the sub-list for field type_name
+	53, // 41: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
+	48, // 42: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
+	50, // 43: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
+	43, // 44: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
+	53, // 45: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
+	49, // 46: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
+	7,  // 47: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
+	9,  // 48: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
+	12, // 49: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
+	20, // 50: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
+	22, // 51: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
+	24, // 52: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
+	26, // 53: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
+	30, // 54: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
+	32, // 55: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
+	34, // 56: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
+	38, // 57: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
+	41, // 58: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
+	44, // 59: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
+	46, // 60: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
+	8,  // 61: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
+	10, // 62: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
+	14, // 63: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
+	21, // 64: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
+	23, // 65: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
+	25, // 66: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
+	27, // 67: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
+	31, // 68: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
+	33, // 69: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
+	35, // 70: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
+	39, // 71: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
+	42, // 72: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
+	45, // 73: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
+	47, // 74: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
+	61, // [61:75] is the sub-list for method output_type
+	47, // [47:61] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_waystation_v1_waystation_proto_init() }
@@ -3486,7 +3766,7 @@ func file_waystation_v1_waystation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waystation_v1_waystation_proto_rawDesc), len(file_waystation_v1_waystation_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   44,
+			NumMessages:   49,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

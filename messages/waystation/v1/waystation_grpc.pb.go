@@ -34,6 +34,8 @@ const (
 	Waystation_GetRepository_FullMethodName   = "/waystation.v1.Waystation/GetRepository"
 	Waystation_ListDeadLetters_FullMethodName = "/waystation.v1.Waystation/ListDeadLetters"
 	Waystation_DescribeCluster_FullMethodName = "/waystation.v1.Waystation/DescribeCluster"
+	Waystation_DrainNode_FullMethodName       = "/waystation.v1.Waystation/DrainNode"
+	Waystation_RemoveNode_FullMethodName      = "/waystation.v1.Waystation/RemoveNode"
 )
 
 // WaystationClient is the client API for Waystation service.
@@ -72,6 +74,11 @@ type WaystationClient interface {
 	ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error)
 	// DescribeCluster returns nodes and partitions.
 	DescribeCluster(ctx context.Context, in *DescribeClusterRequest, opts ...grpc.CallOption) (*DescribeClusterResponse, error)
+	// DrainNode has a node give its replicas and leaderships to others, or takes
+	// that back. It returns once that is decided, not once it is done.
+	DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*DrainNodeResponse, error)
+	// RemoveNode ends a node's membership for good.
+	RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error)
 }
 
 type waystationClient struct {
@@ -208,6 +215,26 @@ func (c *waystationClient) DescribeCluster(ctx context.Context, in *DescribeClus
 	return out, nil
 }
 
+func (c *waystationClient) DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*DrainNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainNodeResponse)
+	err := c.cc.Invoke(ctx, Waystation_DrainNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *waystationClient) RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveNodeResponse)
+	err := c.cc.Invoke(ctx, Waystation_RemoveNode_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WaystationServer is the server API for Waystation service.
 // All implementations must embed UnimplementedWaystationServer
 // for forward compatibility.
@@ -244,6 +271,11 @@ type WaystationServer interface {
 	ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error)
 	// DescribeCluster returns nodes and partitions.
 	DescribeCluster(context.Context, *DescribeClusterRequest) (*DescribeClusterResponse, error)
+	// DrainNode has a node give its replicas and leaderships to others, or takes
+	// that back. It returns once that is decided, not once it is done.
+	DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error)
+	// RemoveNode ends a node's membership for good.
+	RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error)
 	mustEmbedUnimplementedWaystationServer()
 }
 
@@ -289,6 +321,12 @@ func (UnimplementedWaystationServer) ListDeadLetters(context.Context, *ListDeadL
 }
 func (UnimplementedWaystationServer) DescribeCluster(context.Context, *DescribeClusterRequest) (*DescribeClusterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DescribeCluster not implemented")
+}
+func (UnimplementedWaystationServer) DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainNode not implemented")
+}
+func (UnimplementedWaystationServer) RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveNode not implemented")
 }
 func (UnimplementedWaystationServer) mustEmbedUnimplementedWaystationServer() {}
 func (UnimplementedWaystationServer) testEmbeddedByValue()                    {}
@@ -505,6 +543,42 @@ func _Waystation_DescribeCluster_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Waystation_DrainNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WaystationServer).DrainNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Waystation_DrainNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WaystationServer).DrainNode(ctx, req.(*DrainNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Waystation_RemoveNode_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveNodeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WaystationServer).RemoveNode(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Waystation_RemoveNode_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WaystationServer).RemoveNode(ctx, req.(*RemoveNodeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Waystation_ServiceDesc is the grpc.ServiceDesc for Waystation service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -551,6 +625,14 @@ var Waystation_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DescribeCluster",
 			Handler:    _Waystation_DescribeCluster_Handler,
+		},
+		{
+			MethodName: "DrainNode",
+			Handler:    _Waystation_DrainNode_Handler,
+		},
+		{
+			MethodName: "RemoveNode",
+			Handler:    _Waystation_RemoveNode_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

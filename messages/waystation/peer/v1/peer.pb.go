@@ -167,6 +167,9 @@ type Node struct {
 	Zone          string                 `protobuf:"bytes,9,opt,name=zone,proto3" json:"zone,omitempty"`
 	Version       string                 `protobuf:"bytes,10,opt,name=version,proto3" json:"version,omitempty"`
 	Format        uint32                 `protobuf:"varint,11,opt,name=format,proto3" json:"format,omitempty"`
+	// The feature levels that its program can run at.
+	FeatureMin    uint32 `protobuf:"varint,12,opt,name=feature_min,json=featureMin,proto3" json:"feature_min,omitempty"`
+	FeatureMax    uint32 `protobuf:"varint,13,opt,name=feature_max,json=featureMax,proto3" json:"feature_max,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -274,6 +277,20 @@ func (x *Node) GetVersion() string {
 func (x *Node) GetFormat() uint32 {
 	if x != nil {
 		return x.Format
+	}
+	return 0
+}
+
+func (x *Node) GetFeatureMin() uint32 {
+	if x != nil {
+		return x.FeatureMin
+	}
+	return 0
+}
+
+func (x *Node) GetFeatureMax() uint32 {
+	if x != nil {
+		return x.FeatureMax
 	}
 	return 0
 }
@@ -1088,7 +1105,7 @@ const file_waystation_peer_v1_peer_proto_rawDesc = "" +
 	"\x06format\x18\x06 \x01(\rR\x06format\x12\x1e\n" +
 	"\n" +
 	"partitions\x18\a \x01(\rR\n" +
-	"partitions\"\xb1\x02\n" +
+	"partitions\"\xf3\x02\n" +
 	"\x04Node\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\fR\x06nodeId\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -1101,7 +1118,11 @@ const file_waystation_peer_v1_peer_proto_rawDesc = "" +
 	"\x04zone\x18\t \x01(\tR\x04zone\x12\x18\n" +
 	"\aversion\x18\n" +
 	" \x01(\tR\aversion\x12\x16\n" +
-	"\x06format\x18\v \x01(\rR\x06format\"}\n" +
+	"\x06format\x18\v \x01(\rR\x06format\x12\x1f\n" +
+	"\vfeature_min\x18\f \x01(\rR\n" +
+	"featureMin\x12\x1f\n" +
+	"\vfeature_max\x18\r \x01(\rR\n" +
+	"featureMax\"}\n" +
 	"\vJoinRequest\x12,\n" +
 	"\x04node\x18\x01 \x01(\v2\x18.waystation.peer.v1.NodeR\x04node\x12!\n" +
 	"\fcluster_name\x18\x02 \x01(\tR\vclusterName\x12\x1d\n" +
