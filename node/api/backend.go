@@ -22,8 +22,14 @@ type Cluster interface {
 	// OpenProducer gives a producer's name its next epoch, once all partitions
 	// refuse the lower ones.
 	OpenProducer(ctx context.Context, producer string) (epoch uint64, err error)
-	// Describe says what nodes and partitions there are. It does not block.
-	Describe() *waystationv1.DescribeClusterResponse
+	// Describe says what nodes and partitions there are. It asks the nodes, each for
+	// a moment only.
+	Describe(ctx context.Context) *waystationv1.DescribeClusterResponse
+	// Drain has a node, given by name or id, give away what it has, or with undo
+	// makes it an ordinary one again.
+	Drain(ctx context.Context, node string, undo bool) error
+	// Remove ends a node's membership for good.
+	Remove(ctx context.Context, node string) error
 }
 
 // Calls are the calls of the API, behind both transports.

@@ -330,7 +330,11 @@ func (c fakeCluster) OpenProducer(_ context.Context, producer string) (uint64, e
 	return uint64(len(producer)), c.err
 }
 
-func (fakeCluster) Describe() *waystationv1.DescribeClusterResponse {
+func (fakeCluster) Drain(context.Context, string, bool) error { return nil }
+
+func (fakeCluster) Remove(context.Context, string) error { return nil }
+
+func (fakeCluster) Describe(context.Context) *waystationv1.DescribeClusterResponse {
 	return &waystationv1.DescribeClusterResponse{
 		ClusterId: "c1", Name: "waystation",
 		Nodes: []*waystationv1.Node{{

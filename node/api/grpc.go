@@ -59,8 +59,14 @@ func (g *GRPC) Register(r grpc.ServiceRegistrar) {
 			unary("ListDeadLetters", func(ctx context.Context, q *waystationv1.ListDeadLettersRequest) (any, error) {
 				return g.calls.deadLetters(ctx, q)
 			}),
-			unary("DescribeCluster", func(context.Context, *waystationv1.DescribeClusterRequest) (any, error) {
-				return g.calls.cluster.Describe(), nil
+			unary("DrainNode", func(ctx context.Context, q *waystationv1.DrainNodeRequest) (any, error) {
+				return &waystationv1.DrainNodeResponse{}, g.calls.cluster.Drain(ctx, q.GetNode(), q.GetUndo())
+			}),
+			unary("RemoveNode", func(ctx context.Context, q *waystationv1.RemoveNodeRequest) (any, error) {
+				return &waystationv1.RemoveNodeResponse{}, g.calls.cluster.Remove(ctx, q.GetNode())
+			}),
+			unary("DescribeCluster", func(ctx context.Context, _ *waystationv1.DescribeClusterRequest) (any, error) {
+				return g.calls.cluster.Describe(ctx), nil
 			}),
 		},
 	}, g)

@@ -138,7 +138,7 @@ func (h *HTTP) cluster(w http.ResponseWriter, r *http.Request, _ params) error {
 	if _, err := query(r); err != nil {
 		return err
 	}
-	h.write(w, http.StatusOK, DescribeJSON(h.calls.cluster.Describe()))
+	h.write(w, http.StatusOK, DescribeJSON(h.calls.cluster.Describe(r.Context())))
 	return nil
 }
 

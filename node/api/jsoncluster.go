@@ -32,6 +32,7 @@ type jsonPartition struct {
 	Learners      []string `json:"learners"`
 	Applied       uint64   `json:"applied,string"`
 	DurableCopies uint32   `json:"durable_copies"`
+	Moving        string   `json:"moving,omitempty"`
 }
 
 // ClusterJSON is the nodes and partitions of a cluster.
@@ -40,6 +41,13 @@ type ClusterJSON struct {
 	Name       string          `json:"name"`
 	Nodes      []jsonNode      `json:"nodes"`
 	Partitions []jsonPartition `json:"partitions"`
+	Moving     string          `json:"moving,omitempty"`
+	Operations []jsonOperation `json:"operations,omitempty"`
+}
+
+type jsonOperation struct {
+	At   string `json:"at"`
+	Text string `json:"text"`
 }
 
 // DescribeJSON is what GET /v1/cluster answers.
@@ -59,8 +67,12 @@ func DescribeJSON(resp *waystationv1.DescribeClusterResponse) ClusterJSON {
 	for _, p := range resp.GetPartitions() {
 		out.Partitions = append(out.Partitions, jsonPartition{
 			ID: p.GetId(), Leader: p.GetLeader(), Voters: list(p.GetVoters()), Learners: list(p.GetLearners()),
-			Applied: p.GetApplied(), DurableCopies: p.GetDurableCopies(),
+			Applied: p.GetApplied(), DurableCopies: p.GetDurableCopies(), Moving: p.GetMoving(),
 		})
+	}
+	out.Moving = resp.GetMoving()
+	for _, o := range resp.GetOperations() {
+		out.Operations = append(out.Operations, jsonOperation{At: o.GetAt().AsTime().Format(time.RFC3339Nano), Text: o.GetText()})
 	}
 	return out
 }

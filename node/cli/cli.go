@@ -66,6 +66,9 @@ func commands() []command {
 		{"repo", "R", "show a repository's head, backlog and cursors", runRepo},
 		{"tail", "R", "show a repository's last packets, and follow with -f", runTail},
 		{"dead", "list --group G", "list a group's dead letters", runDead},
+		{"nodes", "", "show the nodes, and what moves between them", runNodes},
+		{"drain", "NODE", "have a node give what it has to the others", runDrain},
+		{"remove", "NODE", "end a node's membership for good", runRemove},
 		{"version", "", "print the version", runVersion},
 	}
 }
@@ -73,7 +76,7 @@ func commands() []command {
 // later are commands that the contract names and this version has not.
 func later(name string) bool {
 	switch name {
-	case "group", "nodes", "drain", "remove", "backup", "restore", "verify":
+	case "group", "backup", "restore", "verify":
 		return true
 	}
 	return false

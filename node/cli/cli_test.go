@@ -84,6 +84,7 @@ func startNode(t *testing.T) *config.Endpoints {
 	t.Chdir(t.TempDir())
 	cfg := config.Default()
 	cfg.Name, cfg.Listen, cfg.HTTP, cfg.Partitions, cfg.Limits.DiskReserve = "test", "127.0.0.1:0", "127.0.0.1:0", 4, 0
+	cfg.Gossip, cfg.Peer, cfg.Join = "127.0.0.1:0", "127.0.0.1:0", "none"
 	cfg.Seed.BackoffBase = 50 * time.Millisecond
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -4,6 +4,7 @@
 package config
 
 import (
+	"strings"
 	"time"
 )
 
@@ -11,19 +12,26 @@ import (
 type Config struct {
 	Listen string // gRPC address, host:port; port 0 takes a free one
 	HTTP   string // HTTP address
-	Gossip string // reserved for the cluster: nothing listens there yet
-	Peer   string // reserved for the cluster: nothing listens there yet
+	Gossip string // membership's address, TCP and UDP
+	Peer   string // where the other nodes replicate to and call this one
 
 	DataDir     string // folder of everything durable; made when missing
 	Name        string // label of this node; the host's name by default
 	ClusterName string
-	Join        string // auto or none
+	Join        string // auto, none, or gossip addresses with commas
+	Advertise   string // host under which the other nodes reach this one; "": where it listens
+	Zone        string // what fails together: copies are spread over zones
 	File        string // the settings file, if any
 	Insecure    bool   // allows addresses beyond loopback without keys and TLS
 
-	Partitions      int // of a new cluster
-	Replication     int // voters of a partition
-	BootstrapExpect int // nodes that found a cluster together
+	Partitions      int           // of a new cluster
+	Replication     int           // voters of a partition: 1, 3 or 5
+	BootstrapExpect int           // nodes that found a cluster together
+	ReplaceAfter    time.Duration // a node that is gone for so long gives its replicas to others
+	GossipKeyFile   string        // base64 keys, one a line; the first encrypts
+	PeerCert        string        // PEM files of TLS between the nodes: certificate,
+	PeerKey         string        // its key,
+	PeerCA          string        // and who signs the nodes' certificates
 
 	LogLevel     string        // debug, info, warn or error
 	LogFormat    string        // text or json
@@ -32,6 +40,8 @@ type Config struct {
 	MemoryLimit Bytes // 0: follows GOMEMLIMIT, the cgroup, the machine
 	Limits      Limits
 	Seed        Seed
+
+	given map[string]bool // flags that were set, by whatever means
 }
 
 // Limits bound what one node holds and takes in.
@@ -76,7 +86,7 @@ func Default() Config {
 	return Config{
 		Listen: "127.0.0.1:7400", HTTP: "127.0.0.1:7401", Gossip: "127.0.0.1:7402", Peer: "127.0.0.1:7403",
 		DataDir: "./waystation-data", ClusterName: "waystation", Join: "auto",
-		Partitions: 16, Replication: 1, BootstrapExpect: 1,
+		Partitions: 16, Replication: 3, BootstrapExpect: 1, ReplaceAfter: 10 * time.Minute,
 		LogLevel: "info", LogFormat: "text", DrainTimeout: 10 * time.Second,
 		Limits: Limits{
 			ContentBytes: 8 * MiB, RepoIDBytes: 512, PacketIDBytes: 256, MetadataPairs: 64, MetadataBytes: 16 * KiB,
@@ -93,3 +103,21 @@ func Default() Config {
 }
 
 const day = 24 * time.Hour
+
+// JoinAddresses are the gossip addresses that Join names; none for auto and none.
+func (c *Config) JoinAddresses() []string {
+	if c.Join == "auto" || c.Join == "none" {
+		return nil
+	}
+	var out []string
+	for part := range strings.SplitSeq(c.Join, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+// Given says that a flag was set, by whatever means: on the command line, in the
+// environment or in the settings file.
+func (c *Config) Given(flag string) bool { return c.given[flag] }

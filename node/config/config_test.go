@@ -90,9 +90,12 @@ func TestEverySettingHasAFlag(t *testing.T) {
 	var count func(reflect.Type)
 	count = func(typ reflect.Type) {
 		for i := range typ.NumField() {
-			if f := typ.Field(i).Type; f.Kind() == reflect.Struct {
-				count(f)
-			} else {
+			f := typ.Field(i)
+			switch {
+			case !f.IsExported():
+			case f.Type.Kind() == reflect.Struct:
+				count(f.Type)
+			default:
 				fields++
 			}
 		}
@@ -173,14 +176,20 @@ func TestValidateJoinsAllFaults(t *testing.T) {
 		{"listen", "--insecure", func(c *Config) { c.Listen = "0.0.0.0:7400" }},
 		{"http", "--insecure", func(c *Config) { c.HTTP = ":7401" }},
 		{"http", "--insecure", func(c *Config) { c.HTTP = "example.com:7401" }},
-		{"gossip", "not available in this version", func(c *Config) { c.Gossip, c.Insecure = "0.0.0.0:7402", true }},
-		{"peer", "not available in this version", func(c *Config) { c.Peer, c.Insecure = "10.0.0.1:7403", true }},
+		{"gossip", "--gossip-key-file", func(c *Config) { c.Gossip, c.Insecure = "0.0.0.0:7402", true }},
+		{"peer", "--peer-cert", func(c *Config) { c.Peer = "10.0.0.1:7403" }},
+		{"peer-cert", "all three", func(c *Config) { c.PeerKey = "key.pem" }},
 		{"data-dir", "name a folder", func(c *Config) { c.DataDir = "" }},
 		{"name", "printable", func(c *Config) { c.Name = "a\nb" }},
 		{"cluster-name", "1 to 64", func(c *Config) { c.ClusterName = "" }},
-		{"join", "not available in this version", func(c *Config) { c.Join = "10.0.0.1:7402" }},
-		{"replication", "not available in this version", func(c *Config) { c.Replication = 3 }},
-		{"bootstrap-expect", "not available in this version", func(c *Config) { c.BootstrapExpect = 3 }},
+		{"join", "gossip addresses", func(c *Config) { c.Join = "10.0.0.1" }},
+		{"join", "is empty", func(c *Config) { c.Join = "" }},
+		{"replication", "1, 3 or 5", func(c *Config) { c.Replication = 2 }},
+		{"bootstrap-expect", "--join", func(c *Config) { c.BootstrapExpect = 3 }},
+		{"bootstrap-expect", "1 to 9", func(c *Config) { c.BootstrapExpect, c.Join = 10, "a:1" }},
+		{"advertise", "without a port", func(c *Config) { c.Advertise = "10.0.0.7:7403" }},
+		{"zone", "printable", func(c *Config) { c.Zone = "a\n" }},
+		{"replace-after", "10s", func(c *Config) { c.ReplaceAfter = time.Second }},
 		{"partitions", "1 to 1024", func(c *Config) { c.Partitions = 0 }},
 		{"log-level", "debug", func(c *Config) { c.LogLevel = "loud" }},
 		{"log-format", "json", func(c *Config) { c.LogFormat = "xml" }},
@@ -218,6 +227,12 @@ func TestHarmlessSettingsAreAccepted(t *testing.T) {
 		"other loopback": func(c *Config) { c.Listen, c.HTTP = "[::1]:7400", "localhost:7401" },
 		"join none":      func(c *Config) { c.Join = "none" },
 		"expect itself":  func(c *Config) { c.BootstrapExpect = 1 },
+		"addresses":      func(c *Config) { c.Join, c.Advertise, c.Zone = "10.0.0.7:7402, b.example:7402", "10.0.0.9", "r1" },
+		"three together": func(c *Config) { c.BootstrapExpect, c.Join = 3, "a:7402,b:7402,c:7402" },
+		"keys and TLS": func(c *Config) {
+			c.Gossip, c.Peer, c.GossipKeyFile = "10.0.0.1:7402", "10.0.0.1:7403", "keys"
+			c.PeerCert, c.PeerKey, c.PeerCA = "c", "k", "a"
+		},
 	} {
 		c := Default()
 		c.Name = "n"

@@ -15,8 +15,10 @@ const EndpointsFile = "endpoints.json"
 
 // Addresses are where a node listens, as host:port.
 type Addresses struct {
-	GRPC string `json:"grpc"`
-	HTTP string `json:"http"`
+	GRPC   string `json:"grpc"`
+	HTTP   string `json:"http"`
+	Gossip string `json:"gossip,omitempty"`
+	Peer   string `json:"peer,omitempty"`
 }
 
 // Endpoints is what a running node tells local tools.

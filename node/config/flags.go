@@ -46,12 +46,19 @@ func (c *Config) nodeFlags() *pflag.FlagSet {
 func (c *Config) clusterFlags() *pflag.FlagSet {
 	fs := newSet()
 	fs.StringVar(&c.ClusterName, "cluster-name", c.ClusterName, "cluster's `name`")
-	fs.StringVar(&c.Join, "join", c.Join, "auto or none (`addresses` are not available in this version)")
-	fs.StringVar(&c.Gossip, "gossip", c.Gossip, "gossip `address`; closed in this version")
-	fs.StringVar(&c.Peer, "peer", c.Peer, "peer `address`; closed in this version")
+	fs.StringVar(&c.Join, "join", c.Join, "auto: nodes of this machine; none; or gossip `addresses` with commas")
+	fs.StringVar(&c.Gossip, "gossip", c.Gossip, "gossip `address`, TCP and UDP")
+	fs.StringVar(&c.Peer, "peer", c.Peer, "`address` for the other nodes")
+	fs.StringVar(&c.Advertise, "advertise", c.Advertise, "`host` under which the others reach this node (default: where it listens)")
+	fs.StringVar(&c.Zone, "zone", c.Zone, "`label` of what fails together, such as a rack; copies are spread over zones")
+	fs.IntVar(&c.BootstrapExpect, "bootstrap-expect", c.BootstrapExpect, "`nodes` that found a cluster together, each told the same")
 	fs.IntVar(&c.Partitions, "partitions", c.Partitions, "partitions of a new cluster; fixed for its life")
-	fs.IntVar(&c.Replication, "replication", c.Replication, "copies of each partition; 1 in this version")
-	fs.IntVar(&c.BootstrapExpect, "bootstrap-expect", c.BootstrapExpect, "nodes that found a cluster together; 1 in this version")
+	fs.IntVar(&c.Replication, "replication", c.Replication, "`copies` of each partition that vote, as soon as there are so many nodes: 1, 3 or 5")
+	fs.DurationVar(&c.ReplaceAfter, "replace-after", c.ReplaceAfter, "a node that is gone for so long gives its replicas to others")
+	fs.StringVar(&c.GossipKeyFile, "gossip-key-file", c.GossipKeyFile, "`file` of base64 keys, one a line; the first encrypts gossip")
+	fs.StringVar(&c.PeerCert, "peer-cert", c.PeerCert, "PEM `file`: this node's certificate for TLS between the nodes")
+	fs.StringVar(&c.PeerKey, "peer-key", c.PeerKey, "PEM `file`: its key")
+	fs.StringVar(&c.PeerCA, "peer-ca", c.PeerCA, "PEM `file`: who signs the nodes' certificates")
 	return fs
 }
 

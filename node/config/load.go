@@ -33,6 +33,7 @@ func Load(args []string, getenv func(string) (string, bool)) (Config, error) {
 	if c.File != "" {
 		l.file(c.File)
 	}
+	c.given = l.set
 	if c.Name == "" {
 		c.Name = hostName()
 	}

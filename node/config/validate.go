@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -13,7 +14,7 @@ import (
 // Validate joins everything that is wrong with c; each fault names its flag and
 // what to do. It changes nothing and looks at nothing outside.
 func (c *Config) Validate() error {
-	v := validator{insecure: c.Insecure}
+	v := validator{insecure: c.Insecure, gossipKey: c.GossipKeyFile != "", peerTLS: c.PeerCert != ""}
 	v.addresses(c)
 	v.node(c)
 	v.cluster(c)
@@ -23,8 +24,9 @@ func (c *Config) Validate() error {
 }
 
 type validator struct {
-	insecure bool
-	errs     []error
+	insecure, gossipKey, peerTLS bool
+
+	errs []error
 }
 
 func (v *validator) fail(flag, format string, args ...any) {
@@ -58,13 +60,13 @@ func (v *validator) reach(flag, host, addr string) {
 	if LoopbackHost(host) {
 		return
 	}
-	switch flag {
-	case "gossip", "peer":
-		v.fail(flag, "%s is beyond loopback: clusters over a network are not available in this version; leave it on 127.0.0.1", addr)
-	default:
-		if !v.insecure {
-			v.fail(flag, "%s is beyond loopback, where anybody could read and send packets: bind 127.0.0.1, or accept that with --insecure", addr)
-		}
+	switch {
+	case flag == "gossip" && !v.gossipKey:
+		v.fail(flag, "%s is beyond loopback, where anybody could join: name a key with --gossip-key-file", addr)
+	case flag == "peer" && !v.peerTLS && !v.insecure:
+		v.fail(flag, "%s is beyond loopback, where anybody could read and change what is replicated: give --peer-cert, --peer-key and --peer-ca, or accept that with --insecure", addr)
+	case flag != "gossip" && flag != "peer" && !v.insecure:
+		v.fail(flag, "%s is beyond loopback, where anybody could read and send packets: bind 127.0.0.1, or accept that with --insecure", addr)
 	}
 }
 
@@ -103,15 +105,39 @@ func (v *validator) cluster(c *Config) {
 	if !label(c.ClusterName) {
 		v.fail("cluster-name", "%q: want 1 to 64 printable characters", c.ClusterName)
 	}
-	if c.Join != "auto" && c.Join != "none" {
-		v.fail("join", "%q: joining other nodes is not available in this version; use auto or none", c.Join)
-	}
+	v.join(c)
 	between(v, "partitions", c.Partitions, 1, 1024)
-	if c.Replication != 1 {
-		v.fail("replication", "%d: more than one copy is not available in this version; use 1", c.Replication)
+	if c.Replication != 1 && c.Replication != 3 && c.Replication != 5 {
+		v.fail("replication", "%d: want 1, 3 or 5; an even number survives no more than one less", c.Replication)
 	}
-	if c.BootstrapExpect != 0 && c.BootstrapExpect != 1 {
-		v.fail("bootstrap-expect", "%d: clusters of several nodes are not available in this version; use 1", c.BootstrapExpect)
+	between(v, "bootstrap-expect", c.BootstrapExpect, 1, 9)
+	if c.BootstrapExpect > 1 && (c.Join == "auto" || c.Join == "none") {
+		v.fail("bootstrap-expect", "%d nodes that found a cluster must know of each other: name them with --join", c.BootstrapExpect)
+	}
+	duration(v, "replace-after", c.ReplaceAfter, 10*time.Second, 30*day)
+	if c.Zone != "" && !label(c.Zone) {
+		v.fail("zone", "%q: want at most 64 printable characters", c.Zone)
+	}
+	if (c.PeerCert == "") != (c.PeerKey == "") || (c.PeerCert == "") != (c.PeerCA == "") {
+		v.fail("peer-cert", "TLS between the nodes takes all three: --peer-cert, --peer-key and --peer-ca")
+	}
+	if _, _, err := net.SplitHostPort(c.Advertise); err == nil || strings.ContainsAny(c.Advertise, " ,/") {
+		v.fail("advertise", "%q: want a host without a port, such as 10.0.0.7; the ports are those that are listened on", c.Advertise)
+	}
+}
+
+// join takes auto, none, or addresses.
+func (v *validator) join(c *Config) {
+	if c.Join == "auto" || c.Join == "none" {
+		return
+	}
+	for _, addr := range c.JoinAddresses() {
+		if _, port, err := net.SplitHostPort(addr); err != nil || port == "" || port == "0" {
+			v.fail("join", "%q: want auto, none, or gossip addresses with commas, such as 10.0.0.7:7402,10.0.0.8:7402", addr)
+		}
+	}
+	if len(c.JoinAddresses()) == 0 {
+		v.fail("join", "is empty: want auto, none, or gossip addresses with commas")
 	}
 }
 

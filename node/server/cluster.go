@@ -7,21 +7,16 @@ import (
 	"unicode/utf8"
 
 	"github.com/waystation/waystation/actors"
-	"github.com/waystation/waystation/actors/repository"
 	"github.com/waystation/waystation/cluster"
+	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
-	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
 	"github.com/waystation/waystation/node/api"
-	"github.com/waystation/waystation/node/config"
 )
 
-// clusterView is the cluster as this node sees it: for now, itself.
+// clusterView is the cluster as this node sees it.
 type clusterView struct {
-	engine     *cluster.Engine
-	store      *meta.Store
-	calls      *meta.Calls
+	node       *node
 	partitions []*actors.Partition
-	endpoints  *config.Endpoints
 	health     *api.Health
 }
 
@@ -33,54 +28,57 @@ func (c *clusterView) OpenProducer(ctx context.Context, producer string) (uint64
 	if producer == "" || len(producer) > maxProducer || !utf8.ValidString(producer) {
 		return 0, &actors.Refusal{Code: actors.CodeInvalidArgument, Field: "producer", Message: "must be 1 to 128 bytes of UTF-8"}
 	}
-	epoch, err := c.calls.OpenProducer(ctx, producer)
+	epoch, err := c.node.calls.OpenProducer(ctx, producer)
 	if errors.Is(err, meta.ErrTooMany) {
 		return 0, &actors.Refusal{Code: actors.CodeResourceExhausted, Field: "producer", Message: err.Error() + "; names are not freed: use fewer, or random ones without an epoch"}
 	}
 	if err != nil {
 		return 0, err
 	}
-	name := []byte(producer)
-	err = everywhere(ctx, c.partitions, func(b *repository.EntryBuilder) { b.AddFence(name, epoch) })
-	return epoch, err
-}
-
-// Describe implements api.Cluster.
-func (c *clusterView) Describe() *waystationv1.DescribeClusterResponse {
-	view, self := c.store.View(), c.endpoints.NodeID
-	node := &waystationv1.Node{
-		Id: self, Name: c.endpoints.Name, State: c.health.State(), Version: c.endpoints.Version,
-		Addresses: &waystationv1.Addresses{Grpc: c.endpoints.Addresses.GRPC, Http: c.endpoints.Addresses.HTTP},
-		Replicas:  uint32(len(c.partitions)),
-	}
-	out := &waystationv1.DescribeClusterResponse{
-		ClusterId: view.Cluster.ID.String(), Name: view.Cluster.Name, Nodes: []*waystationv1.Node{node},
-	}
-	for _, p := range c.partitions {
-		status := c.engine.Status(p.Group())
-		d := &waystationv1.Partition{Id: uint32(p.ID()), Voters: []string{self}, Applied: status.Applied}
-		if status.Leads {
-			d.Leader = self
-			node.Leaders++
-		}
-		if status.Err == nil {
-			d.DurableCopies = 1
-		}
-		out.Partitions = append(out.Partitions, d)
-	}
-	return out
+	return epoch, c.node.spread.everywhere(ctx, fenceRequest([]byte(producer), epoch))
 }
 
 // quorum says why the node could not serve everything, or nil. It does not block.
 func (c *clusterView) quorum() error {
 	for _, p := range c.partitions {
-		status := c.engine.Status(p.Group())
-		if status.Err != nil {
+		status := c.node.engine.Status(p.Group())
+		if status.Err != nil && !errors.Is(status.Err, cluster.ErrNoGroup) {
 			return fmt.Errorf("partition %d stopped: %w", p.ID(), status.Err)
 		}
-		if _, ok := p.Leading(); !ok {
+		leader, ok := c.node.member.Leader(uint16(p.ID()))
+		_, leads := p.Leading()
+		if !ok || leader == c.node.stores.id.Node && !leads {
 			return fmt.Errorf("partition %d has no leader", p.ID())
 		}
 	}
 	return nil
+}
+
+// Drain implements api.Cluster.
+func (c *clusterView) Drain(ctx context.Context, node string, undo bool) error {
+	state := meta.NodeDraining
+	if undo {
+		state = meta.NodeActive
+	}
+	return c.setState(ctx, node, state)
+}
+
+// Remove implements api.Cluster.
+func (c *clusterView) Remove(ctx context.Context, node string) error {
+	return c.setState(ctx, node, meta.NodeRemoved)
+}
+
+func (c *clusterView) setState(ctx context.Context, node string, state meta.NodeState) error {
+	v := c.node.meta.View()
+	n, ok := v.NodeByName(node)
+	if id, err := identity.ParseNodeID(node); !ok && err == nil {
+		n, ok = v.Node(id)
+	}
+	if !ok {
+		return &actors.Refusal{Code: actors.CodeNotFound, Field: "node", Message: "no node of the cluster has this name or id: see `nodes`"}
+	}
+	if members := v.NodesIn(meta.NodeJoining, meta.NodeActive, meta.NodeDraining); state != meta.NodeActive && len(members) == 1 {
+		return &actors.Refusal{Code: actors.CodeInvalidArgument, Field: "node", Message: "is the only node: its data would be gone; stop it instead"}
+	}
+	return c.node.calls.SetNodeState(ctx, n.ID, state)
 }

@@ -22,6 +22,7 @@ import (
 func TestFailedDiskEndsTheNode(t *testing.T) {
 	cfg := config.Default()
 	cfg.Name, cfg.Listen, cfg.HTTP, cfg.Partitions = "test", "127.0.0.1:0", "127.0.0.1:0", 2
+	cfg.Gossip, cfg.Peer, cfg.Join = "127.0.0.1:0", "127.0.0.1:0", "none"
 	cfg.DataDir, cfg.MemoryLimit = filepath.Join(t.TempDir(), "data"), 256*config.MiB
 	lock, err := storage.LockDir(nil, cfg.DataDir)
 	if err != nil {
@@ -29,6 +30,7 @@ func TestFailedDiskEndsTheNode(t *testing.T) {
 	}
 	defer lock.Close()
 	r := &run{cfg: cfg, stdout: io.Discard, logger: slog.New(slog.DiscardHandler), registry: prometheus.NewRegistry(), fatal: make(chan error, 1)}
+	r.founder = &founder{cfg: &r.cfg}
 	ended := make(chan error, 1)
 	go func() { ended <- r.run(context.Background()) }()
 	deadline := time.NewTimer(20 * time.Second)

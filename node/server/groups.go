@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,19 +19,19 @@ import (
 // groups are the cluster's consumer groups. Meta knows them all; one is active
 // here once every partition has applied it.
 type groups struct {
-	calls      *meta.Calls
-	store      *meta.Store
-	partitions []*actors.Partition
-	seed       *config.Seed
-	logger     *slog.Logger
+	calls  *meta.Calls
+	store  *meta.Store
+	spread *spreader
+	seed   *config.Seed
+	logger *slog.Logger
 
 	active atomic.Pointer[map[string]repository.GroupConfig] // replaced whole, under mu
 	mu     sync.Mutex
 	making map[string]chan struct{} // closed when the attempt is over
 }
 
-func newGroups(calls *meta.Calls, store *meta.Store, seed *config.Seed, logger *slog.Logger) *groups {
-	g := &groups{calls: calls, store: store, seed: seed, logger: logger, making: make(map[string]chan struct{})}
+func newGroups(calls *meta.Calls, store *meta.Store, spread *spreader, seed *config.Seed, logger *slog.Logger) *groups {
+	g := &groups{calls: calls, store: store, spread: spread, seed: seed, logger: logger, making: make(map[string]chan struct{})}
 	g.active.Store(&map[string]repository.GroupConfig{})
 	return g
 }
@@ -85,39 +86,25 @@ func (g *groups) make(ctx context.Context, name string) (repository.GroupConfig,
 	return g.activate(ctx, record)
 }
 
-// activate brings a group into every partition that does not have it.
+// activate brings a group into every partition, and lets it be used here.
 func (g *groups) activate(ctx context.Context, record meta.Group) (repository.GroupConfig, error) {
 	c, err := groupOf(record)
 	if err != nil {
 		return c, err
 	}
-	var without []*actors.Partition
-	for _, p := range g.partitions {
-		known := false
-		_ = p.View(func(m *repository.Machine) error { // the callback has no error
-			have, ok := m.GroupByName(c.Name)
-			known = ok && have.Version >= c.Version
-			return nil
-		})
-		if !known {
-			without = append(without, p)
-		}
-	}
-	if err := everywhere(ctx, without, func(b *repository.EntryBuilder) { b.AddSetGroup(&c) }); err != nil {
+	if err := g.spread.everywhere(ctx, groupRequest(record)); err != nil {
 		return c, fmt.Errorf("activate group %s: %w", c.Name, err)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	next := map[string]repository.GroupConfig{c.Name: c}
-	for name, other := range *g.active.Load() {
-		if name != c.Name {
-			next[name] = other
-		}
+	active := *g.active.Load()
+	if have, ok := active[c.Name]; ok && have.Version >= c.Version {
+		return have, nil
 	}
+	next := maps.Clone(active)
+	next[c.Name] = c
 	g.active.Store(&next)
-	if len(without) > 0 {
-		g.logger.Info("group is active", slog.String("group", c.Name))
-	}
+	g.logger.Info("group is active", slog.String("group", c.Name))
 	return c, nil
 }
 
@@ -132,12 +119,16 @@ func groupOf(record meta.Group) (repository.GroupConfig, error) {
 	return c, nil
 }
 
-// restore activates the groups that meta knows already.
+// restore activates the groups that meta knows and this node does not use yet.
 func (g *groups) restore(ctx context.Context) error {
+	var errs []error
 	for _, record := range g.store.View().Groups {
+		if have, ok := g.Group(record.Name); ok && have.Version >= uint64(record.Version) {
+			continue
+		}
 		if _, err := g.activate(ctx, record); err != nil {
-			return err
+			errs = append(errs, err)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }

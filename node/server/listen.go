@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -11,37 +12,77 @@ import (
 	"github.com/waystation/waystation/node/config"
 )
 
-// listen opens the node's two ports. What takes one is named where it is known.
-func listen(cfg *config.Config, s sizes) (grpc, http net.Listener, err error) {
-	grpc, err = listenOn("listen", cfg.Listen, s.grpcConnections())
-	if err != nil {
-		return nil, nil, err
-	}
-	http, err = listenOn("http", cfg.HTTP, s.httpConnections())
-	if err != nil {
-		return nil, nil, errors.Join(err, grpc.Close())
-	}
-	return grpc, http, nil
+// ports are the node's TCP ports. Gossip opens its own.
+type ports struct {
+	grpc, http, peer net.Listener
 }
 
-func listenOn(flag, addr string, connections int) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
+// close closes what is not served; it may be served and closed already.
+func (p *ports) close() {
+	for _, l := range []net.Listener{p.grpc, p.http, p.peer} {
+		if l != nil {
+			_ = l.Close() // nothing was accepted, or it is closed
+		}
+	}
+}
+
+// listen opens the node's ports. What takes one is named where it is known. On
+// this machine a second node whose flags say nothing takes free ones.
+func listen(ctx context.Context, cfg *config.Config, s sizes, f *founder) (p *ports, err error) {
+	p = &ports{}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	for _, x := range []struct {
+		flag, addr  string
+		connections int
+		to          *net.Listener
+	}{
+		{"listen", cfg.Listen, s.grpcConnections(), &p.grpc},
+		{"http", cfg.HTTP, s.httpConnections(), &p.http},
+		{"peer", cfg.Peer, s.peerConnections(), &p.peer},
+	} {
+		var l net.Listener
+		if l, err = f.listen(ctx, x.addr, cfg.Given(x.flag)); err != nil {
+			return p, portError(x.flag, x.addr, err)
+		}
+		*x.to = netutil.LimitListener(l, x.connections)
+	}
+	return p, gossipPort(ctx, cfg, f)
+}
+
+// gossipPort has gossip, which opens its port itself, take a free one where
+// another node of this machine has that of the settings.
+func gossipPort(ctx context.Context, cfg *config.Config, f *founder) error {
+	l, err := f.listen(ctx, cfg.Gossip, cfg.Given("gossip"))
+	if err != nil {
+		return portError("gossip", cfg.Gossip, err)
+	}
+	host, port, err := net.SplitHostPort(cfg.Gossip)
+	if _, taken, _ := net.SplitHostPort(l.Addr().String()); err == nil && taken != port {
+		cfg.Gossip = net.JoinHostPort(host, "0")
+	}
+	return errors.Join(err, l.Close())
+}
+
+func portError(flag, addr string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("--%s %s: the address is in use%s; stop what uses it, or choose another port (0 takes a free one)",
+		return fmt.Errorf("--%s %s: the address is in use%s; stop what uses it, or choose another port (0 takes a free one)",
 			flag, addr, owner(addr))
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("--%s %s: not permitted; choose a port above 1023", flag, addr)
-	case err != nil:
-		return nil, fmt.Errorf("--%s %s: %w", flag, addr, err)
+		return fmt.Errorf("--%s %s: not permitted; choose a port above 1023", flag, addr)
 	}
-	return netutil.LimitListener(l, connections), nil
+	return fmt.Errorf("--%s %s: %w", flag, addr, err)
 }
 
 // owner names the node on addr, if its data folder is one of those nearby.
 func owner(addr string) string {
 	for _, e := range config.FindEndpoints(".") {
-		if e.Addresses.GRPC == addr || e.Addresses.HTTP == addr {
+		a := e.Addresses
+		if a.GRPC == addr || a.HTTP == addr || a.Peer == addr || a.Gossip == addr {
 			return fmt.Sprintf(" by the node with PID %d on %s", e.PID, e.DataDir)
 		}
 	}

@@ -2,11 +2,11 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +17,7 @@ import (
 	"github.com/waystation/waystation/cluster/logclock"
 	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/node/config"
+	"github.com/waystation/waystation/node/member"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -26,136 +27,146 @@ type node struct {
 	logger   *slog.Logger
 	stores   *stores
 	clock    *logclock.Clock
+	member   *member.Member
 	meta     *meta.Store
 	calls    *meta.Calls
 	engine   *cluster.Engine
 	relay    *actors.Relay
 	delivery *actors.DeliveryService
+	spread   *spreader
 	groups   *groups
-	changed  chan struct{} // a partition is led
+	changed  chan struct{} // a partition is led, or meta has news
+	resigned atomic.Bool   // it is about to stop
+	tending  context.CancelFunc
+	tasks    sync.WaitGroup
 }
 
-// startLimit is how long a start may take until all partitions are led.
+// startLimit is how long a start may take that needs no other node.
 const startLimit = time.Minute
+
+// parts are what openNode is given.
+type parts struct {
+	cfg     *config.Config
+	sizes   sizes
+	founder *founder
+	member  member.Config
+	logger  *slog.Logger
+	reg     prometheus.Registerer
+	fatal   func(error)
+}
 
 // openNode makes the parts and starts them; they are ready when it returns. What
 // it has opened is closed again if it fails.
-func openNode(ctx context.Context, cfg *config.Config, s sizes, logger *slog.Logger, reg prometheus.Registerer, fatal func(error)) (_ *node, err error) {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	n := &node{cfg: cfg, logger: logger, changed: make(chan struct{}, 1)}
-	if n.stores, err = openStores(cfg.DataDir, s, logger, reg, fatal); err != nil {
-		return nil, err
+func openNode(ctx context.Context, x parts) (_ *node, err error) {
+	n := &node{cfg: x.cfg, logger: x.logger, changed: make(chan struct{}, 1)}
+	if n.stores, err = openStores(x.cfg.DataDir, x.sizes, x.logger, x.reg, x.fatal); err != nil {
+		return nil, errors.Join(err, x.member.Listener.Close())
 	}
 	defer func() {
 		if err != nil {
 			stop, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			defer cancel()
 			err = errors.Join(err, n.stop(stop))
+			err = errors.Join(err, x.founder.close(n.member))
 		}
 	}()
 	n.clock = logclock.New(0, time.Now) // raised below, once the partitions are read
+	x.member.Identity, x.member.Log = n.stores.id, n.stores.log
+	if n.member, err = member.Open(x.member); err != nil {
+		return nil, err
+	}
+	n.clock.Follow(func() logclock.Voters {
+		count, others := n.member.Clocks()
+		return logclock.Voters{Count: count, Others: others}
+	})
 	if n.meta, err = meta.Open(n.stores.state); err != nil {
 		return nil, err
 	}
-	if err = n.startEngine(s, reg, fatal); err != nil {
+	b, err := x.founder.belong(ctx, n.member)
+	if err != nil {
 		return nil, err
 	}
-	if err = n.enlist(ctx); err != nil {
+	if err = n.startEngine(&b, &x); err != nil {
 		return nil, err
 	}
-	if err = n.startActors(s, reg); err != nil {
+	if b.Founder {
+		if err = n.found(ctx, &b); err != nil {
+			return nil, err
+		}
+	}
+	if err = n.startActors(&b, &x); err != nil {
 		return nil, err
 	}
-	if err = n.addPartitions(); err != nil {
+	n.member.Run(member.Parts{
+		Engine: n.engine, Meta: n.meta, Calls: n.calls, Machine: n.machine, Spread: n.spread.here, DiskFree: x.founder.diskFree,
+		Resign: func() bool { return n.resigned.Load() || n.clock.Off() },
+	})
+	n.meta.Watch(func(*meta.View) { n.ring() })
+	tending, stop := context.WithCancel(context.Background())
+	n.tending = stop
+	n.tasks.Go(func() { n.tend(tending, b.Founder) })
+	if err = x.founder.announce(n.member, n.member.Addresses()); err != nil {
 		return nil, err
 	}
-	if err = n.settle(ctx); err != nil {
-		return nil, err
-	}
-	return n, nil
+	return n, n.settle(ctx)
 }
 
 // startEngine runs the meta group, and through it learns what else there is.
-func (n *node) startEngine(s sizes, reg prometheus.Registerer, fatal func(error)) (err error) {
+func (n *node) startEngine(b *member.Belonging, x *parts) (err error) {
 	c := cluster.DefaultConfig()
-	c.Log, c.State, c.Clock, c.Fatal = n.stores.log, n.stores.state, n.clock.NowMs, fatal
-	c.Logger, c.Registerer = n.logger, reg
-	s.engine(&c, n.partitionCount()+1)
+	c.Log, c.State, c.Clock, c.Fatal = n.stores.log, n.stores.state, n.clock.NowMs, x.fatal
+	c.Transport, c.Logger, c.Registerer = n.member.Transport(), n.logger, x.reg
+	x.sizes.engine(&c, int(b.Partitions)+1)
 	if n.engine, err = cluster.Open(c); err != nil {
 		return err
 	}
-	replica := meta.FirstReplica
-	if v := n.meta.View(); v.Made() {
-		id, ok := v.ReplicaOn(meta.MetaGroup, n.stores.id.Node)
-		if !ok {
-			return fmt.Errorf("data folder %s: its cluster gave the meta group to another node", n.cfg.DataDir)
-		}
-		replica = id
+	n.calls = meta.NewCalls(n.meta, n.engine, n.member)
+	add := n.engine.JoinGroup
+	if b.Founder && b.Replica == meta.FirstReplica {
+		add = n.engine.AddGroup
 	}
-	if err := n.engine.AddGroup(meta.MetaGroup, replica, n.meta); err != nil {
+	// A quarantined replica is replaced once the node runs.
+	if err := add(meta.MetaGroup, b.Replica, n.meta); err != nil && !errors.Is(err, cluster.ErrQuarantined) {
 		return err
 	}
 	n.engine.Start()
-	n.calls = meta.NewCalls(n.meta, n.engine, nil)
 	return nil
 }
 
-// partitionCount is the cluster's, or the one that it will be made with.
-func (n *node) partitionCount() int {
-	if v := n.meta.View(); v.Made() {
-		return int(v.Cluster.Partitions)
-	}
-	return n.cfg.Partitions
-}
-
-// enlist makes the cluster if there is none, and records this start.
-func (n *node) enlist(ctx context.Context) error {
-	self := meta.Node{
-		ID: n.stores.id.Node, Name: n.cfg.Name, Boot: n.stores.id.Boot, Life: n.stores.id.Life,
-		Features: meta.Features{Min: 1, Max: 1},
-	}
+// found makes the cluster, unless that is done.
+func (n *node) found(ctx context.Context, b *member.Belonging) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
 	if !n.meta.View().Made() {
-		var random [24]byte
-		_, _ = rand.Read(random[:]) // never fails, says its documentation
 		init := meta.Init{
-			Name: n.cfg.ClusterName, Partitions: uint16(n.cfg.Partitions),
-			HashSeed: binary.BigEndian.Uint64(random[16:]), FeatureLevel: 1, Node: self,
+			Cluster: b.Cluster, Name: b.Name, Partitions: b.Partitions, HashSeed: b.HashSeed, FeatureLevel: 1, Node: n.member.Self(),
 		}
-		copy(init.Cluster[:], random[:16])
-		// A cluster that was made before and is not in the state yet says so: meta's
-		// log is applied by then.
 		if _, err := n.calls.Init(ctx, init); err != nil && !errors.Is(err, meta.ErrMade) {
 			return err
 		}
 	}
-	if err := n.calls.StartNode(ctx, self); err != nil {
-		return err
+	if b.Name != n.cfg.ClusterName {
+		n.logger.Warn("data folder belongs to a cluster of another name", slog.String("cluster", b.Name), slog.String("flag", n.cfg.ClusterName))
 	}
-	c := n.meta.View().Cluster
-	if c.Name != n.cfg.ClusterName {
-		n.logger.Warn("data folder belongs to a cluster of another name", slog.String("cluster", c.Name), slog.String("flag", n.cfg.ClusterName))
-	}
-	if int(c.Partitions) != n.cfg.Partitions {
-		n.logger.Warn("the number of partitions is fixed when a cluster is made", slog.Int("partitions", int(c.Partitions)), slog.Int("flag", n.cfg.Partitions))
+	if int(b.Partitions) != n.cfg.Partitions {
+		n.logger.Warn("the number of partitions is fixed when a cluster is made", slog.Int("partitions", int(b.Partitions)), slog.Int("flag", n.cfg.Partitions))
 	}
 	return nil
 }
 
-func (n *node) startActors(s sizes, reg prometheus.Registerer) (err error) {
-	v := n.meta.View()
+func (n *node) startActors(b *member.Belonging, x *parts) (err error) {
 	c := actors.DefaultConfig()
-	c.Partitions, c.HashSeed = int(v.Cluster.Partitions), v.Cluster.HashSeed
+	c.Partitions, c.HashSeed = int(b.Partitions), b.HashSeed
 	c.NotProposed = notProposed
-	s.relay(&c, &n.cfg.Limits)
-	if n.relay, err = actors.NewRelay(c, n.engine, n.stores.state, n.logger, reg); err != nil {
+	x.sizes.relay(&c, &n.cfg.Limits)
+	if n.relay, err = actors.NewRelay(c, n.engine, n.stores.state, n.logger, x.reg); err != nil {
 		return err
 	}
 	if err := n.raiseClock(); err != nil {
 		return err
 	}
-	n.groups = newGroups(n.calls, n.meta, &n.cfg.Seed, n.logger)
-	n.groups.partitions = n.relay.Partitions()
+	n.spread = &spreader{member: n.member, partitions: n.relay.Partitions()}
+	n.groups = newGroups(n.calls, n.meta, n.spread, &n.cfg.Seed, n.logger)
 	partitions := make([]actors.LanePartition, 0, len(n.relay.Partitions()))
 	for _, p := range n.relay.Partitions() {
 		partitions = append(partitions, p)
@@ -163,7 +174,7 @@ func (n *node) startActors(s sizes, reg prometheus.Registerer) (err error) {
 	d := actors.DefaultDeliveryConfig()
 	d.NowMs = n.clock.NowMs
 	d.TakeBytes = answerBytes
-	if n.delivery, err = actors.NewDelivery(d, partitions, n.relay.PartitionOf, n.groups, n.logger, reg); err != nil {
+	if n.delivery, err = actors.NewDelivery(d, partitions, n.relay.PartitionOf, n.groups, n.logger, x.reg); err != nil {
 		return err
 	}
 	n.relay.Listen(&listener{delivery: n.delivery, changed: n.changed})
@@ -190,58 +201,118 @@ func (n *node) raiseClock() error {
 	return nil
 }
 
-func (n *node) addPartitions() error {
-	v := n.meta.View()
-	for _, p := range n.relay.Partitions() {
-		id, ok := v.ReplicaOn(p.Group(), n.stores.id.Node)
-		if !ok {
-			return fmt.Errorf("partition %d: the cluster gave it to another node", p.ID())
-		}
-		if err := n.engine.AddGroup(p.Group(), id, p); err != nil {
-			return err
-		}
+// machine is the state machine of a partition's group.
+func (n *node) machine(g storage.GroupID) cluster.StateMachine { return n.relay.Partitions()[g-1] }
+
+func (n *node) ring() {
+	select {
+	case n.changed <- struct{}{}:
+	default:
 	}
-	return nil
 }
 
-// settle waits until this node leads every partition, and brings settings and
-// groups into those that have none.
-func (n *node) settle(ctx context.Context) error {
+// tendEvery is how often a node looks whether a partition lacks something, should
+// no change have told.
+const tendEvery = time.Second
+
+// tend brings settings and groups into the partitions that this node leads, as
+// leaderships and meta's groups change.
+func (n *node) tend(ctx context.Context, founder bool) {
+	tick := time.NewTicker(tendEvery)
+	defer tick.Stop()
 	for {
-		waiting := storage.GroupID(0)
-		for _, p := range n.relay.Partitions() {
-			if err := n.engine.Status(p.Group()).Err; err != nil {
-				return fmt.Errorf("partition %d: %w", p.ID(), err)
-			}
-			if _, ok := p.Leading(); !ok {
-				waiting = p.Group()
-			}
+		limited, cancel := context.WithTimeout(ctx, startLimit)
+		err := configure(limited, n.relay.Partitions(), founder, &n.cfg.Seed)
+		if err == nil {
+			err = n.groups.restore(limited)
 		}
-		if waiting == 0 {
-			break
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			n.logger.Warn("partitions are not set up yet", slog.Any("error", err))
 		}
 		select {
 		case <-n.changed:
+		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for a leader of group %d: %w", waiting, ctx.Err())
+			return
 		}
 	}
-	if err := configure(ctx, n.relay.Partitions(), &n.cfg.Seed); err != nil {
-		return err
+}
+
+// settle waits until every partition has a leader, and those that this node leads
+// their settings. Alone that takes a moment; a node of several may have to wait
+// for the others.
+func (n *node) settle(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	begin, said := time.Now(), time.Now()
+	for {
+		why := n.unsettled()
+		if why == nil {
+			return nil
+		}
+		if time.Since(said) > 10*time.Second {
+			said = time.Now()
+			n.logger.Info("waiting", slog.Any("for", why), slog.Duration("since", time.Since(begin)))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("start: %w: %w", why, ctx.Err())
+		}
 	}
-	return n.groups.restore(ctx)
+}
+
+func (n *node) unsettled() error {
+	v := n.meta.View()
+	if !v.Made() {
+		return errors.New("the cluster's map has not come yet")
+	}
+	for _, p := range n.relay.Partitions() {
+		if err := n.engine.Status(p.Group()).Err; err != nil && !errors.Is(err, cluster.ErrNoGroup) {
+			return fmt.Errorf("partition %d: %w", p.ID(), err)
+		}
+		leader, ok := n.member.Leader(uint16(p.ID()))
+		switch {
+		case !ok:
+			return fmt.Errorf("partition %d has no leader", p.ID())
+		case leader != n.stores.id.Node:
+			continue
+		}
+		if _, ok := p.Leading(); !ok {
+			return fmt.Errorf("partition %d is not led yet", p.ID())
+		}
+		var have repository.Config
+		_ = p.View(func(m *repository.Machine) error { have = m.Config(); return nil }) // the callback has no error
+		if have.Version == 0 {
+			return fmt.Errorf("partition %d has no settings yet", p.ID())
+		}
+	}
+	for _, g := range v.Groups {
+		if _, ok := n.groups.Group(g.Name); !ok {
+			return fmt.Errorf("group %s is not active yet", g.Name)
+		}
+	}
+	return nil
 }
 
 // stop takes the parts down, from the outside in. Each is given what is left of
 // ctx; the stores close last, if nothing can use them any more.
 func (n *node) stop(ctx context.Context) error {
 	var errs []error
+	if n.tending != nil {
+		n.tending()
+	}
 	if n.delivery != nil {
 		errs = append(errs, n.delivery.Stop(ctx))
 	}
 	if n.relay != nil {
 		errs = append(errs, n.relay.Stop(ctx))
 	}
+	if n.member != nil {
+		n.member.Stop(ctx)
+	}
+	n.tasks.Wait()
 	if n.engine != nil {
 		if err := n.engine.Stop(ctx); err != nil {
 			return errors.Join(append(errs, err)...)

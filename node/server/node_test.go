@@ -51,6 +51,7 @@ func child(dir string) int {
 func testConfig(dir string) config.Config {
 	cfg := config.Default()
 	cfg.Name, cfg.DataDir, cfg.Listen, cfg.HTTP = "test", dir, "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Gossip, cfg.Peer, cfg.Join = "127.0.0.1:0", "127.0.0.1:0", "none"
 	cfg.MemoryLimit = 256 * config.MiB
 	cfg.Partitions = 4
 	cfg.Limits.DiskReserve = 0

@@ -48,6 +48,19 @@ type front struct {
 	active atomic.Int64 // calls of the API
 }
 
+// peerOptions are those of the server for the other nodes.
+func peerOptions(l wire.Limits, largest int) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(codec.NewServer(codec.NewPool(), l)),
+		grpc.MaxRecvMsgSize(max(largest, l.MessageBytes())),
+		grpc.ReadBufferSize(bufferBytes), grpc.WriteBufferSize(bufferBytes),
+		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(windowBytes),
+		grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeaders),
+		grpc.ConnectionTimeout(handshakeLimit), grpc.WaitForHandlers(true),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+	}
+}
+
 func newFront(l wire.Limits, largest int, logger *slog.Logger) *front {
 	f := &front{health: health.NewServer(), logger: logger, failed: make(chan error, 2)}
 	f.grpc = grpc.NewServer(

@@ -18,9 +18,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/waystation/waystation/cluster/gossip"
+	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/node/api"
 	"github.com/waystation/waystation/node/config"
-	"github.com/waystation/waystation/storage"
+	"github.com/waystation/waystation/node/member"
 )
 
 // Run runs a node with cfg, which must be valid, until ctx ends and the node has
@@ -31,12 +33,15 @@ func Run(ctx context.Context, cfg config.Config, stdout io.Writer, logger *slog.
 	if err != nil {
 		return fmt.Errorf("--data-dir %s: %w", cfg.DataDir, err)
 	}
-	cfg.DataDir = dir
-	lock, err := storage.LockDir(nil, dir)
+	r := &run{cfg: cfg, stdout: stdout, logger: logger, registry: prometheus.NewRegistry(), fatal: make(chan error, 1)}
+	if r.founder, err = openFounder(&r.cfg); err != nil {
+		return err
+	}
+	dir, lock, err := r.founder.lock(dir)
 	if err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
-	r := &run{cfg: cfg, stdout: stdout, logger: logger, registry: prometheus.NewRegistry(), fatal: make(chan error, 1)}
+	r.cfg.DataDir = dir
 	return errors.Join(r.run(ctx), lock.Close())
 }
 
@@ -49,6 +54,7 @@ type run struct {
 	fatal     chan error // one place
 	health    *api.Health
 	front     *front
+	founder   *founder
 	node      *node
 	view      *clusterView
 	endpoints config.Endpoints
@@ -56,17 +62,21 @@ type run struct {
 
 func (r *run) run(ctx context.Context) error {
 	s := r.sizes()
-	grpcPort, httpPort, err := listen(&r.cfg, s)
+	open, err := listen(ctx, &r.cfg, s, r.founder)
 	if err != nil {
 		return err
 	}
-	defer grpcPort.Close() // closed already when it was served
-	defer httpPort.Close()
+	defer open.close()
 	r.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.health = api.NewHealth(func() error { return r.view.quorum() })
 	r.front = newFront(limits(&r.cfg.Limits), s.message(), r.logger)
-	r.front.openHTTP(httpPort, r.pages(nil, s))
-	if r.node, err = openNode(ctx, &r.cfg, s, r.logger, r.registry, r.fail); err != nil {
+	r.front.openHTTP(open.http, r.pages(nil, s))
+	parts, err := r.parts(open, s)
+	if err != nil {
+		r.front.cut()
+		return err
+	}
+	if r.node, err = openNode(ctx, parts); err != nil {
 		r.front.cut()
 		return r.because(err)
 	}
@@ -76,9 +86,10 @@ func (r *run) run(ctx context.Context) error {
 		return errors.Join(err, r.stopNode(5*time.Second))
 	}
 	disk.relay = r.node.relay
-	r.describe(grpcPort.Addr(), httpPort.Addr())
+	r.describe()
 	calls := api.NewCalls(disk, delivery{r.node.delivery}, r.view, r.health, limits(&r.cfg.Limits))
-	r.front.open(grpcPort, api.NewGRPC(calls), r.pages(calls, s))
+	r.front.open(open.grpc, api.NewGRPC(calls), r.pages(calls, s))
+	r.node.member.SetState(gossip.Serving)
 	r.health.Ready()
 	if err := r.announce(); err != nil {
 		r.front.cut()
@@ -129,17 +140,45 @@ func (r *run) pages(calls *api.Calls, s sizes) http.Handler {
 	})
 }
 
+// parts are what the node is made from.
+func (r *run) parts(open *ports, s sizes) (parts, error) {
+	secured, err := peerTLS(&r.cfg)
+	return parts{
+		cfg: &r.cfg, sizes: s, founder: r.founder,
+		member: member.Config{
+			Settings: &r.cfg, Listener: open.peer, Fatal: r.fail, Logger: r.logger, Registerer: r.registry,
+			Addresses: meta.Addresses{
+				GRPC: r.advertised(r.cfg.Listen, open.grpc.Addr()), HTTP: r.advertised(r.cfg.HTTP, open.http.Addr()),
+				Peer: r.advertised(r.cfg.Peer, open.peer.Addr()),
+			},
+			TLS: secured, ServerOptions: peerOptions(limits(&r.cfg.Limits), s.message()),
+		},
+		logger: r.logger, reg: r.registry, fatal: r.fail,
+	}, err
+}
+
+// advertised is where the other nodes reach a port of this one.
+func (r *run) advertised(configured string, bound net.Addr) string {
+	if r.cfg.Advertise == "" {
+		return reachable(configured, bound)
+	}
+	_, port, err := net.SplitHostPort(bound.String())
+	if err != nil {
+		return bound.String()
+	}
+	return net.JoinHostPort(r.cfg.Advertise, port)
+}
+
 // describe notes what this node says of itself.
-func (r *run) describe(grpcAddr, httpAddr net.Addr) {
-	v := r.node.meta.View()
+func (r *run) describe() {
+	v, at := r.node.meta.View(), r.node.member.Addresses()
 	r.endpoints = config.Endpoints{
 		PID: os.Getpid(), Name: r.cfg.Name, Cluster: v.Cluster.Name, NodeID: r.node.stores.id.Node.String(), Version: config.Version(),
 		DataDir: r.cfg.DataDir, StartedAt: time.Now().UTC().Truncate(time.Millisecond),
-		Addresses: config.Addresses{GRPC: reachable(r.cfg.Listen, grpcAddr), HTTP: reachable(r.cfg.HTTP, httpAddr)},
+		Addresses: config.Addresses{GRPC: at.GRPC, HTTP: at.HTTP, Gossip: at.Gossip, Peer: at.Peer},
 	}
 	r.view = &clusterView{
-		engine: r.node.engine, store: r.node.meta, calls: r.node.calls, partitions: r.node.relay.Partitions(),
-		endpoints: &r.endpoints, health: r.health,
+		node: r.node, partitions: r.node.relay.Partitions(), health: r.health,
 	}
 }
 
@@ -166,12 +205,13 @@ func (r *run) announce() error {
 	_, err := fmt.Fprintf(r.stdout, `Waystation %s, PID %d
   gRPC     %s
   HTTP     http://%s
+  gossip   %s, peers %s
   data     %s
   node     %s (%s)
   cluster  %s (%s), %d partitions
 
   curl -d hello http://%s/v1/repos/acme/api/packets
-`, e.Version, e.PID, e.Addresses.GRPC, e.Addresses.HTTP, e.DataDir, e.Name, e.NodeID,
+`, e.Version, e.PID, e.Addresses.GRPC, e.Addresses.HTTP, e.Addresses.Gossip, e.Addresses.Peer, e.DataDir, e.Name, e.NodeID,
 		e.Cluster, r.node.meta.View().Cluster.ID, len(r.view.partitions), e.Addresses.HTTP)
 	if err != nil {
 		return fmt.Errorf("write banner: %w", err)
@@ -197,6 +237,7 @@ func (r *run) drain() error {
 	r.logger.Info("draining")
 	begin := time.Now()
 	r.health.Drain()
+	r.node.member.SetState(gossip.Draining)
 	// The last fifth is for what must not be cut off: the stores.
 	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.DrainTimeout*4/5)
 	defer cancel()
@@ -210,7 +251,7 @@ func (r *run) drain() error {
 func (r *run) stopNode(limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	return r.node.stop(ctx)
+	return errors.Join(r.founder.close(r.node.member), r.node.stop(ctx))
 }
 
 // die ends a node whose disk or port failed. Its parts get a moment only: some of

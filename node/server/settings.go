@@ -61,22 +61,26 @@ func everywhere(ctx context.Context, partitions []*actors.Partition, add func(*r
 	return errors.Join(all...)
 }
 
-// configure gives its settings to each partition that has none yet. They come
-// from the flags when the cluster is new, else from a partition that has them:
-// a start that broke off may have left some without.
-func configure(ctx context.Context, partitions []*actors.Partition, seed *config.Seed) error {
-	settings := partitionSettings(seed, len(partitions))
+// configure gives their settings to the partitions that this node leads and that
+// have none yet. They come from a partition that has them, else, on the node that
+// founded the cluster, from its flags: a start that broke off may have left some
+// without.
+func configure(ctx context.Context, partitions []*actors.Partition, founder bool, seed *config.Seed) error {
+	settings, known := partitionSettings(seed, len(partitions)), founder
 	var bare []*actors.Partition
 	for _, p := range partitions {
 		var have repository.Config
 		if err := p.View(func(m *repository.Machine) error { have = m.Config(); return nil }); err != nil {
 			return fmt.Errorf("read settings of partition %d: %w", p.ID(), err)
 		}
-		if have.Version == 0 {
+		if have.Version != 0 {
+			settings, known = have, true
+		} else if _, leads := p.Leading(); leads {
 			bare = append(bare, p)
-		} else {
-			settings = have
 		}
+	}
+	if len(bare) == 0 || !known {
+		return nil
 	}
 	err := everywhere(ctx, bare, func(b *repository.EntryBuilder) { b.AddConfigure(&settings) })
 	if err != nil {

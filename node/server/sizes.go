@@ -78,6 +78,7 @@ func (s sizes) relay(c *actors.Config, l *config.Limits) {
 // connections bounds how many there may be: each has buffers of 128 KiB.
 func (s sizes) grpcConnections() int { return int(s.share(4*256*kib, 64, 4096)) }
 func (s sizes) httpConnections() int { return int(s.share(8*32*kib, 256, 4096)) }
+func (s sizes) peerConnections() int { return int(s.share(4*256*kib, 64, 1024)) }
 
 // bodies bounds what HTTP requests hold before the intake counts them.
 func (s sizes) bodies() int64 { return s.share(16, 16*mib, 1<<40) }

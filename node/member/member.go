@@ -1,0 +1,308 @@
+package member
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"github.com/waystation/waystation/cluster"
+	"github.com/waystation/waystation/cluster/gossip"
+	"github.com/waystation/waystation/cluster/identity"
+	"github.com/waystation/waystation/cluster/meta"
+	"github.com/waystation/waystation/cluster/transport"
+	peerv1 "github.com/waystation/waystation/messages/waystation/peer/v1"
+	"github.com/waystation/waystation/node/config"
+	"github.com/waystation/waystation/node/peers"
+	"github.com/waystation/waystation/storage"
+)
+
+// Config is what a Member is made from.
+type Config struct {
+	Settings *config.Config
+	Identity identity.Identity
+	Log      *storage.Log
+	// Listener is the peer port. The member closes it.
+	Listener net.Listener
+	// Addresses are where others reach this node; Peer among them.
+	Addresses meta.Addresses
+	// TLS between the nodes, in both directions; nil for none.
+	TLS *tls.Config
+	// Services registers what else is served to peers, beside Peer itself; it may be nil.
+	Services func(*grpc.Server)
+	// ServerOptions are for the peers' gRPC server.
+	ServerOptions []grpc.ServerOption
+	// Fatal is told, at most once, why the node may not go on.
+	Fatal func(error)
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Parts are what the engine's side of the node gives to Run.
+type Parts struct {
+	Engine *cluster.Engine
+	Meta   *meta.Store
+	Calls  *meta.Calls
+	// Machine returns the state machine of a partition's group.
+	Machine func(storage.GroupID) cluster.StateMachine
+	// Spread brings a group or a fence into the partitions that this node leads,
+	// and returns which these are.
+	Spread func(context.Context, *peerv1.SpreadRequest) ([]uint32, error)
+	// Resign says that this node should lead nothing: it drains, or its clock is off.
+	Resign func() bool
+	// DiskFree is the free space in bytes.
+	DiskFree func() int64
+}
+
+// Member is this node among the others.
+type Member struct {
+	cfg       Config
+	log       *slog.Logger
+	transport *transport.Transport
+	gossip    *gossip.Gossip
+	pool      *peers.Pool
+	server    *grpc.Server
+
+	belonging atomic.Pointer[Belonging]
+	parts     atomic.Pointer[Parts]
+	state     atomic.Uint32 // gossip.State
+	leaders   leaders
+	moves     moves
+	gate      cluster.Gate
+
+	ctx    context.Context // ends with Stop
+	cancel context.CancelFunc
+	tasks  sync.WaitGroup
+	bell   chan struct{} // the map may have changed
+	stop   sync.Once
+
+	host    string // the name before rename; Belong's alone, as is renamed
+	renamed int
+}
+
+// Open listens to the other nodes.
+func Open(cfg Config) (*Member, error) {
+	m := &Member{cfg: cfg, log: cfg.Logger, pool: peers.NewPool(cfg.TLS), bell: make(chan struct{}, 1)}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	b, found, err := load(cfg.Log)
+	if err != nil {
+		return nil, errors.Join(err, cfg.Listener.Close())
+	}
+	if found {
+		m.belonging.Store(&b)
+		if !cfg.Settings.Given("name") {
+			cfg.Settings.Name = b.Node
+		}
+	}
+	if err := m.listen(b.Cluster); err != nil {
+		return nil, errors.Join(err, cfg.Listener.Close())
+	}
+	m.serve()
+	if err := m.chat(); err != nil {
+		m.Stop(context.Background())
+		return nil, err
+	}
+	return m, nil
+}
+
+// listen starts raft's streams, which carry nothing as long as there is no engine.
+func (m *Member) listen(id meta.ClusterID) (err error) {
+	c := transport.DefaultConfig()
+	c.Self, c.Boot, c.Life, c.Name = m.cfg.Identity.Node, m.cfg.Identity.Boot, m.cfg.Identity.Life, m.cfg.Settings.Name
+	c.Cluster, c.Feature, c.Format = id, featureLevel, format
+	c.Listener, c.TLS = m.cfg.Listener, m.cfg.TLS
+	c.Resolve, c.Address, c.Admit = m.resolve, m.address, m.admit
+	c.Receive, c.ReceiveSnapshot = m.gate.Receive, m.gate.ReceiveSnapshot
+	c.Logger, c.Registerer = m.log, m.cfg.Registerer
+	if m.transport, err = transport.New(c); err != nil {
+		return err
+	}
+	m.transport.Start()
+	return nil
+}
+
+var errStarting = errors.New("the node is starting")
+
+// featureLevel is what this build supports, format its storage format.
+const (
+	featureLevel = 1
+	format       = 1
+)
+
+// serve answers the peers' calls.
+func (m *Member) serve() {
+	m.server = grpc.NewServer(m.cfg.ServerOptions...)
+	peerv1.RegisterPeerServer(m.server, &service{m: m})
+	if m.cfg.Services != nil {
+		m.cfg.Services(m.server)
+	}
+	l := m.transport.GRPCListener()
+	m.tasks.Go(func() {
+		if err := m.server.Serve(l); err != nil && m.ctx.Err() == nil {
+			m.cfg.Fatal(fmt.Errorf("serve peers: %w", err))
+		}
+	})
+}
+
+// chat starts gossip.
+func (m *Member) chat() error {
+	s := m.cfg.Settings
+	c := gossip.DefaultConfig()
+	c.Cluster, c.KeyFile = s.ClusterName, s.GossipKeyFile
+	bind, err := addrPort(s.Gossip)
+	if err != nil {
+		return fmt.Errorf("--gossip %s: %w", s.Gossip, err)
+	}
+	c.Bind = bind
+	if !bind.Addr().IsLoopback() {
+		c.Profile = gossip.LAN
+	}
+	if s.Advertise != "" {
+		if c.Advertise, err = addrPort(net.JoinHostPort(s.Advertise, "0")); err != nil {
+			return fmt.Errorf("--advertise %s: %w", s.Advertise, err)
+		}
+	}
+	c.Meta = m.gossipMeta()
+	c.OnConflict = m.conflict
+	c.Logger, c.Registerer = m.log, m.cfg.Registerer
+	if m.gossip, err = gossip.Start(c); err != nil {
+		return fmt.Errorf("--gossip %s: %w", s.Gossip, err)
+	}
+	m.cfg.Addresses.Gossip = m.gossip.Address().String()
+	return nil
+}
+
+// addrPort looks a host up, because gossip listens on an IP.
+func addrPort(addr string) (netip.AddrPort, error) {
+	tcp, err := net.ResolveTCPAddr("tcp", addr)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	at := tcp.AddrPort()
+	if !at.Addr().IsValid() {
+		at = netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port())
+	}
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), nil
+}
+
+// conflict ends a node whose data folder runs a second time.
+func (m *Member) conflict(c gossip.Conflict) {
+	if !c.Mine {
+		m.log.Error("two nodes run on copies of one data folder", "node", c.Node, "one", c.Here.Address, "other", c.There.Address)
+		return
+	}
+	m.cfg.Fatal(fmt.Errorf("another process runs on a copy of this data folder (node %s), at %s: remove one of the two; a node that is to be new needs an empty --data-dir",
+		c.Node, c.There.Address))
+}
+
+// gossipMeta is what this node tells of itself.
+func (m *Member) gossipMeta() gossip.Meta {
+	s := m.cfg.Settings
+	g := gossip.Meta{
+		Node: m.cfg.Identity.Node, Boot: m.cfg.Identity.Boot, State: gossip.State(m.state.Load()), Level: featureLevel,
+		Name: s.Name, Zone: s.Zone, Version: config.Version(),
+		GRPC: m.cfg.Addresses.GRPC, HTTP: m.cfg.Addresses.HTTP, Peer: m.cfg.Addresses.Peer,
+	}
+	if b := m.belonging.Load(); b != nil {
+		g.Cluster = b.Cluster
+	} else if s.BootstrapExpect > 1 {
+		g.Expect = uint16(s.BootstrapExpect)
+	}
+	return g
+}
+
+// SetState tells the others what this node is doing.
+func (m *Member) SetState(s gossip.State) {
+	m.state.Store(uint32(s))
+	if err := m.gossip.UpdateMeta(m.gossipMeta()); err != nil {
+		m.log.Warn("the others may not know this node's state", "state", s, "err", err)
+	}
+}
+
+// Transport carries raft's messages.
+func (m *Member) Transport() cluster.Transport { return m.transport }
+
+// Pool has connections to the other nodes' peer ports.
+func (m *Member) Pool() *peers.Pool { return m.pool }
+
+// Belonging is the cluster of this node, nil while it has none.
+func (m *Member) Belonging() *Belonging { return m.belonging.Load() }
+
+// Addresses are where the others reach this node.
+func (m *Member) Addresses() meta.Addresses { return m.cfg.Addresses }
+
+// Stop leaves gossip and ends everything that Open and Run began. The engine may
+// still run: its messages are lost from then on. A second call does nothing.
+func (m *Member) Stop(ctx context.Context) {
+	m.stop.Do(func() {
+		if m.gossip != nil {
+			if err := m.gossip.Leave(ctx, time.Second); err != nil {
+				m.log.Debug("left gossip without a word", "err", err)
+			}
+		}
+		m.cancel()
+		m.pool.Close()
+		m.server.Stop()
+		if m.gossip != nil {
+			if err := m.gossip.Stop(); err != nil {
+				m.log.Warn("stop gossip", "err", err)
+			}
+		}
+		if err := m.transport.Stop(ctx); err != nil {
+			m.log.Warn("stop transport", "err", err)
+		}
+		m.tasks.Wait()
+	})
+}
+
+// resolve says on which node a replica lives.
+func (m *Member) resolve(g storage.GroupID, r storage.ReplicaID) (identity.NodeID, bool) {
+	p := m.parts.Load()
+	if p == nil {
+		return identity.NodeID{}, false
+	}
+	return p.Meta.View().NodeOf(g, r)
+}
+
+// address is a node's peer port: gossip knows it first, meta has it for good.
+func (m *Member) address(n identity.NodeID) (string, bool) {
+	if m.gossip != nil {
+		for _, x := range m.gossip.Members() {
+			if x.Node == n && x.Peer != "" {
+				return x.Peer, true
+			}
+		}
+	}
+	if p := m.parts.Load(); p != nil {
+		if x, ok := p.Meta.View().Node(n); ok && x.Addresses.Peer != "" {
+			return x.Addresses.Peer, true
+		}
+	}
+	return "", false
+}
+
+// admit refuses nodes that meta knows to be gone. Who is new to this node's view
+// may be newer than it.
+func (m *Member) admit(h transport.Hello) error {
+	if h.Format != format {
+		return fmt.Errorf("%w: its storage format is %d, this node's %d: update the older one", transport.ErrIncompatible, h.Format, format)
+	}
+	p := m.parts.Load()
+	if p == nil {
+		return nil
+	}
+	if n, ok := p.Meta.View().Node(h.Node); ok && n.State == meta.NodeRemoved {
+		return fmt.Errorf("%w: node %s (%s): start it on an empty --data-dir to join anew", transport.ErrRemoved, n.Name, h.Node)
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package server_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
+	"github.com/waystation/waystation/node/config"
+	"github.com/waystation/waystation/node/server"
+)
+
+// joining makes a node join another one.
+func joining(first *node, name string) func(*config.Config) {
+	return func(c *config.Config) { c.Name, c.Join = name, first.Addresses.Gossip }
+}
+
+func (n *node) describe() *waystationv1.DescribeClusterResponse {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), 10*time.Second)
+	defer cancel()
+	d, err := n.rpc.DescribeCluster(ctx, &waystationv1.DescribeClusterRequest{})
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	return d
+}
+
+// replicated says whether every partition is on want voters, and led.
+func replicated(d *waystationv1.DescribeClusterResponse, want int) bool {
+	for _, p := range d.GetPartitions() {
+		if len(p.GetVoters()) != want || p.GetLeader() == "" || int(p.GetDurableCopies()) != want {
+			return false
+		}
+	}
+	return true
+}
+
+// TestThreeNodesBecomeACluster: nodes that join get copies of everything, and
+// what one has taken is on all of them.
+func TestThreeNodesBecomeACluster(t *testing.T) {
+	first := start(t, dataDir(t))
+	for i := range 8 {
+		first.publish(fmt.Sprintf("acme/r%d", i), "before")
+	}
+	second := start(t, dataDir(t), joining(first, "second"))
+	await(t, "learners on the second node", func() bool {
+		for _, p := range first.describe().GetPartitions() {
+			if len(p.GetVoters()) != 1 || len(p.GetLearners()) != 1 {
+				return false
+			}
+		}
+		return true
+	})
+	third := start(t, dataDir(t), joining(first, "third"))
+	await(t, "three voters for each partition", func() bool { return replicated(third.describe(), 3) })
+	d := second.describe()
+	if len(d.GetNodes()) != 3 || d.GetClusterId() != first.describe().GetClusterId() {
+		t.Errorf("the second node knows %v", d.GetNodes())
+	}
+	leaders := 0
+	for _, n := range d.GetNodes() {
+		if n.GetState() != "up" || int(n.GetReplicas()) != len(d.GetPartitions()) {
+			t.Errorf("node %s: %s with %d replicas", n.GetName(), n.GetState(), n.GetReplicas())
+		}
+		leaders += int(n.GetLeaders())
+	}
+	if leaders != len(d.GetPartitions()) {
+		t.Errorf("%d leaders for %d partitions", leaders, len(d.GetPartitions()))
+	}
+}
+
+// refusal runs a node with flags and returns why it ended.
+func refusal(t *testing.T, flags ...string) error {
+	t.Helper()
+	base := []string{
+		"--data-dir", dataDir(t), "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--peer", "127.0.0.1:0",
+		"--memory-limit", "256MiB", "--partitions", "4",
+	}
+	c, err := config.Load(append(base, flags...), func(string) (string, bool) { return "", false })
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	return server.Run(ctx, c, io.Discard, slog.New(slog.DiscardHandler))
+}
+
+// TestJoinIsRefused: what must not become one cluster does not, and says why.
+func TestJoinIsRefused(t *testing.T) {
+	first := start(t, dataDir(t))
+	if err := refusal(t, "--join", first.Addresses.Gossip, "--name", "test"); err == nil || !strings.Contains(err.Error(), "--name") {
+		t.Errorf("a taken name: %v", err)
+	}
+}
+
+// TestNamesOfOneMachine: a node that nobody named finds a name of its own, and
+// keeps it.
+func TestNamesOfOneMachine(t *testing.T) {
+	first := start(t, dataDir(t))
+	dir := dataDir(t)
+	for range 2 {
+		second := start(t, dir, joining(first, "test"))
+		if second.Name != "test-2" {
+			t.Errorf("the second node is called %q", second.Name)
+		}
+		second.stop()
+	}
+}
