@@ -66,8 +66,9 @@ type Config struct {
 	// truncated as far as hardly anything refers to them. Less than half of the
 	// log's memtable keeps most of what is settled soon from ever being flushed.
 	SettledLogBytes int64
-	// HoldBytes of a group's log are kept at most for a replica that lacks them.
-	// One that was away for longer gets a snapshot. Payload bytes.
+	// HoldBytes of a group's log are kept at most for a replica that lacks them,
+	// and never more than the logs may hold in any case. One that was away for
+	// longer gets a snapshot. Payload bytes.
 	HoldBytes int64
 	// SpillBytes is the most that one slice of spilling copies.
 	SpillBytes int

@@ -14,7 +14,7 @@
 // gathers, so that the load decides the batch size and no timer does. One
 // apply loop hands committed entries to the groups' state machines. One ticker
 // drives raft's clocks and watches the log writer. One truncator keeps the
-// logs short.
+// logs short. One sender sends snapshots.
 //
 // # What is promised
 //
@@ -27,11 +27,34 @@
 // A state machine is told that it leads only after the first entry of the new
 // term is applied: by then everything that was ever acknowledged is.
 //
+// # Replicas that come and go
+//
+// Which replicas a group has is part of its state ([Engine.ProposeConf]). A new
+// one ([Engine.JoinGroup]) has nothing and waits for a snapshot. A snapshot is
+// the group's key range in the state at one turn of the apply loop, in which
+// everything that the state refers to in the log was spilled before: so nothing
+// else has to be sent, and the receiver's log begins behind it. The receiver
+// stages it beside the state, and asks Config.Room for space as it comes; how
+// large it will be, nobody knows before. It is installed by a goroutine of its
+// own, in the steps that package replica gives; the log writer holds back what
+// is to be written of that group, the other groups go on. One snapshot is sent
+// and one received at a time. [Engine.RemoveGroup] buries a replica for good.
+//
+// # How long logs are
+//
+// Settled entries are cut soon, on every replica, and what is not settled when
+// the log has grown long enough, after a spill. Neither takes what another
+// replica lacks, except that this may hold no more than Config.HoldBytes of a
+// group: then it needs a snapshot. Followers cut where their leader does.
+//
 // # What ends the process
 //
 // A failed sync, or one that takes longer than Config.SyncLimit: a leader
-// whose disk hangs would keep its leadership, since its heartbeats go on.
+// whose disk hangs would keep its leadership, since its heartbeats go on. It
+// hands its leaderships over before that, after Config.HandoverAfter.
 // Config.Fatal is called once; nothing is acknowledged afterwards. Damage and
 // panics in one group stop that replica alone: it says so in its [Status] and
-// in the log, and never skips an entry.
+// in the log, and never skips an entry. If its log or its state can no longer be
+// relied on, it is quarantined ([ErrQuarantined]): it is to be removed, and a new
+// one to take its place.
 package cluster

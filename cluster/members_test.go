@@ -76,6 +76,10 @@ func TestFailover(t *testing.T) {
 		}
 		c.open(k, fs, c.ids[k], false)
 		c.agree()
+		now, _ := c.leader()
+		if a := c.nodes[now].readIndex(0); a.err != nil || a.index < c.nodes[now].engine.Status(0).Commit {
+			t.Fatalf("the leader's read: %+v", a)
+		}
 	}
 }
 

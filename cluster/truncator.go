@@ -117,7 +117,7 @@ func (t *truncator) round() bool {
 // hold is how much of a group's log may be kept for replicas that lack it.
 func (t *truncator) hold() int64 {
 	cfg := &t.engine.cfg
-	return min(cfg.HoldBytes, cfg.TotalLogBytes/int64(max(1, len(t.engine.list()))))
+	return min(cfg.HoldBytes, cfg.GroupLogBytes, cfg.TotalLogBytes/int64(max(1, len(t.engine.list()))))
 }
 
 // due picks the cuts of a round. A group's share is its own limit, or an equal

@@ -93,7 +93,7 @@ func (w *worker) run(g *group) {
 	if w.in.truncate > 0 {
 		w.truncate(g, w.in.truncate, w.in.floor)
 	}
-	w.drain(g, w.in.ticks > 0)
+	w.drain(g, w.in.ticks > 0 && g.leads.Load() != 0)
 	g.declined()
 }
 

@@ -58,11 +58,13 @@ func (s InstallStep) String() string {
 func (r *Replica) StepSnapshot(m *pb.Message) error { return r.step(m) }
 
 // ReportSnapshot says what came of a snapshot that was asked for by
-// Jobs.Snapshots.
+// Jobs.Snapshots. After a failure there is none for an election timeout: whoever
+// cannot take it now is not to be tried all the time.
 func (r *Replica) ReportSnapshot(to storage.ReplicaID, ok bool) {
-	status := raft.SnapshotFailure
-	if ok {
-		status = raft.SnapshotFinish
+	status := raft.SnapshotFinish
+	if !ok {
+		status = raft.SnapshotFailure
+		r.snapshotAfter = r.ticks + uint64(r.cfg.ElectionTicks)
 	}
 	r.rn.ReportSnapshot(uint64(to), status)
 }
@@ -70,6 +72,9 @@ func (r *Replica) ReportSnapshot(to storage.ReplicaID, ok bool) {
 // snapshot is what raft gets for one: where the state is now. What is sent will
 // be a little newer.
 func (r *Replica) snapshot() *pb.Snapshot {
+	if r.ticks < r.snapshotAfter {
+		return nil
+	}
 	index := r.rn.BasicStatus().Applied
 	term, err := r.log.Term(index)
 	if err != nil || r.conf.Empty() {

@@ -44,6 +44,8 @@ type Replica struct {
 	// vouched is the highest index up to which the state is known to be durable;
 	// told is how far the leader lets its followers truncate.
 	vouched, told uint64
+	// snapshotAfter is the tick before which no snapshot is asked for.
+	snapshotAfter uint64
 }
 
 // New makes a replica from cfg, which must be valid.

@@ -249,8 +249,11 @@ func (s *script) run(d *datadriven.TestData, out *strings.Builder) error {
 	case "tick":
 		var n int
 		d.ScanArgs(s.t, "n", &n)
-		before := m.core.rn.BasicStatus().RaftState
-		m.core.Tick(n)
+		before, times := m.core.rn.BasicStatus().RaftState, 1
+		d.MaybeScanArgs(s.t, "times", &times)
+		for range times {
+			m.core.Tick(n)
+		}
 		fmt.Fprintf(out, "%s -> %s\n", before, m.core.rn.BasicStatus().RaftState)
 	case "truncate":
 		return s.truncate(d, m, out)
