@@ -37,8 +37,6 @@ type Config struct {
 	Addresses meta.Addresses
 	// TLS between the nodes, in both directions; nil for none.
 	TLS *tls.Config
-	// Services registers what else is served to peers, beside Peer itself; it may be nil.
-	Services func(*grpc.Server)
 	// ServerOptions are for the peers' gRPC server.
 	ServerOptions []grpc.ServerOption
 	// Fatal is told, at most once, why the node may not go on.
@@ -62,6 +60,8 @@ type Parts struct {
 	Resign func() bool
 	// DiskFree is the free space in bytes.
 	DiskFree func() int64
+	// Services registers what else is served to peers, beside Peer itself.
+	Services func(*grpc.Server)
 }
 
 // Member is this node among the others.
@@ -107,7 +107,6 @@ func Open(cfg Config) (*Member, error) {
 	if err := m.listen(b.Cluster); err != nil {
 		return nil, errors.Join(err, cfg.Listener.Close())
 	}
-	m.serve()
 	if err := m.chat(); err != nil {
 		m.Stop(context.Background())
 		return nil, err
@@ -139,13 +138,11 @@ const (
 	format       = 1
 )
 
-// serve answers the peers' calls.
-func (m *Member) serve() {
+// serve answers the peers' calls. Connections that came before wait.
+func (m *Member) serve(p *Parts) {
 	m.server = grpc.NewServer(m.cfg.ServerOptions...)
 	peerv1.RegisterPeerServer(m.server, &service{m: m})
-	if m.cfg.Services != nil {
-		m.cfg.Services(m.server)
-	}
+	p.Services(m.server)
 	l := m.transport.GRPCListener()
 	m.tasks.Go(func() {
 		if err := m.server.Serve(l); err != nil && m.ctx.Err() == nil {
@@ -252,7 +249,9 @@ func (m *Member) Stop(ctx context.Context) {
 		}
 		m.cancel()
 		m.pool.Close()
-		m.server.Stop()
+		if m.server != nil {
+			m.server.Stop()
+		}
 		if m.gossip != nil {
 			if err := m.gossip.Stop(); err != nil {
 				m.log.Warn("stop gossip", "err", err)

@@ -22,6 +22,7 @@ const (
 func (m *Member) Run(p Parts) {
 	m.parts.Store(&p)
 	m.gate.Open(p.Engine)
+	m.serve(&p)
 	p.Meta.Watch(func(*meta.View) { m.ring() })
 	for _, loop := range []func(){m.announce, m.keepReplicas, m.follow, m.move, m.draw} {
 		m.tasks.Go(loop)

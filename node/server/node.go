@@ -10,14 +10,17 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
 
 	"github.com/waystation/waystation/actors"
 	"github.com/waystation/waystation/actors/repository"
 	"github.com/waystation/waystation/cluster"
 	"github.com/waystation/waystation/cluster/logclock"
 	"github.com/waystation/waystation/cluster/meta"
+	"github.com/waystation/waystation/node/api"
 	"github.com/waystation/waystation/node/config"
 	"github.com/waystation/waystation/node/member"
+	"github.com/waystation/waystation/node/route"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -33,6 +36,8 @@ type node struct {
 	engine   *cluster.Engine
 	relay    *actors.Relay
 	delivery *actors.DeliveryService
+	router   *route.Router
+	peers    *route.Service
 	spread   *spreader
 	groups   *groups
 	changed  chan struct{} // a partition is led, or meta has news
@@ -53,6 +58,10 @@ type parts struct {
 	logger  *slog.Logger
 	reg     prometheus.Registerer
 	fatal   func(error)
+	// view is the cluster for the calls of other nodes, peerHealth what they see of
+	// this node: one that drains still serves them.
+	view       func(*node) api.Cluster
+	peerHealth *api.Health
 }
 
 // openNode makes the parts and starts them; they are ready when it returns. What
@@ -97,8 +106,12 @@ func openNode(ctx context.Context, x parts) (_ *node, err error) {
 	if err = n.startActors(&b, &x); err != nil {
 		return nil, err
 	}
+	if err = n.startRouter(&b, &x); err != nil {
+		return nil, err
+	}
 	n.member.Run(member.Parts{
-		Engine: n.engine, Meta: n.meta, Calls: n.calls, Machine: n.machine, Spread: n.spread.here, DiskFree: x.founder.diskFree,
+		Services: func(s *grpc.Server) { n.peers = n.router.Register(s, x.view(n), x.peerHealth) },
+		Engine:   n.engine, Meta: n.meta, Calls: n.calls, Machine: n.machine, Spread: n.spread.here, DiskFree: x.founder.diskFree,
 		Resign: func() bool { return n.resigned.Load() || n.clock.Off() },
 	})
 	n.meta.Watch(func(*meta.View) { n.ring() })
@@ -179,6 +192,16 @@ func (n *node) startActors(b *member.Belonging, x *parts) (err error) {
 	}
 	n.relay.Listen(&listener{delivery: n.delivery, changed: n.changed})
 	return nil
+}
+
+// startRouter has the API reach the partitions that other nodes lead.
+func (n *node) startRouter(b *member.Belonging, x *parts) (err error) {
+	c := route.DefaultConfig()
+	c.Partitions, c.HashSeed, c.Limits = int(b.Partitions), b.HashSeed, limits(&n.cfg.Limits)
+	c.FrameBytes = min(c.FrameBytes, c.Limits.FrameBytes)
+	view := routing{member: n.member, self: n.stores.id.Node, view: n.meta.View}
+	n.router, err = route.New(c, n.relay, delivery{n.delivery}, view, n.member.Pool(), n.logger, x.reg)
+	return err
 }
 
 // answerBytes bounds one answer with packets, unless a single one is larger:
@@ -296,12 +319,40 @@ func (n *node) unsettled() error {
 	return nil
 }
 
+// handOver gives the leaderships of this node to others, as far as there are any,
+// and waits until that is done or ctx ends.
+func (n *node) handOver(ctx context.Context) {
+	n.resigned.Store(true)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for n.leadsForOthers() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			n.logger.Warn("not all leaderships were handed over")
+			return
+		}
+	}
+}
+
+func (n *node) leadsForOthers() bool {
+	for _, g := range n.engine.Groups() {
+		if st := n.engine.Status(g); st.Leads && len(st.Conf.Voters) > 1 {
+			return true
+		}
+	}
+	return false
+}
+
 // stop takes the parts down, from the outside in. Each is given what is left of
 // ctx; the stores close last, if nothing can use them any more.
 func (n *node) stop(ctx context.Context) error {
 	var errs []error
 	if n.tending != nil {
 		n.tending()
+	}
+	if n.router != nil {
+		errs = append(errs, n.router.Stop(ctx))
 	}
 	if n.delivery != nil {
 		errs = append(errs, n.delivery.Stop(ctx))
@@ -311,6 +362,9 @@ func (n *node) stop(ctx context.Context) error {
 	}
 	if n.member != nil {
 		n.member.Stop(ctx)
+	}
+	if n.peers != nil {
+		n.peers.Wait()
 	}
 	n.tasks.Wait()
 	if n.engine != nil {

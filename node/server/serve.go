@@ -31,7 +31,8 @@ const (
 	windowBytes = 4 * mib
 	// handshakeLimit is how long a connection may take to say that it speaks gRPC.
 	handshakeLimit = 10 * time.Second
-	maxStreams     = 1024 // of one connection
+	maxStreams     = 1024    // of one connection
+	peerStreams    = 1 << 16 // each worker's session has one
 	maxHeaders     = 64 * kib
 )
 
@@ -55,7 +56,7 @@ func peerOptions(l wire.Limits, largest int) []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(max(largest, l.MessageBytes())),
 		grpc.ReadBufferSize(bufferBytes), grpc.WriteBufferSize(bufferBytes),
 		grpc.InitialWindowSize(windowBytes), grpc.InitialConnWindowSize(windowBytes),
-		grpc.MaxConcurrentStreams(maxStreams), grpc.MaxHeaderListSize(maxHeaders),
+		grpc.MaxConcurrentStreams(peerStreams), grpc.MaxHeaderListSize(maxHeaders),
 		grpc.ConnectionTimeout(handshakeLimit), grpc.WaitForHandlers(true),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	}

@@ -85,9 +85,9 @@ func (r *run) run(ctx context.Context) error {
 		r.front.cut()
 		return errors.Join(err, r.stopNode(5*time.Second))
 	}
-	disk.relay = r.node.relay
+	disk.relay = r.node.router.Relay()
 	r.describe()
-	calls := api.NewCalls(disk, delivery{r.node.delivery}, r.view, r.health, limits(&r.cfg.Limits))
+	calls := api.NewCalls(disk, r.node.router.Delivery(), r.view, r.health, limits(&r.cfg.Limits))
 	r.front.open(open.grpc, api.NewGRPC(calls), r.pages(calls, s))
 	r.node.member.SetState(gossip.Serving)
 	r.health.Ready()
@@ -154,6 +154,7 @@ func (r *run) parts(open *ports, s sizes) (parts, error) {
 			TLS: secured, ServerOptions: peerOptions(limits(&r.cfg.Limits), s.message()),
 		},
 		logger: r.logger, reg: r.registry, fatal: r.fail,
+		view: func(n *node) api.Cluster { return r.viewOf(n) }, peerHealth: r.peerHealth(),
 	}, err
 }
 
@@ -177,9 +178,19 @@ func (r *run) describe() {
 		DataDir: r.cfg.DataDir, StartedAt: time.Now().UTC().Truncate(time.Millisecond),
 		Addresses: config.Addresses{GRPC: at.GRPC, HTTP: at.HTTP, Gossip: at.Gossip, Peer: at.Peer},
 	}
-	r.view = &clusterView{
-		node: r.node, partitions: r.node.relay.Partitions(), health: r.health,
-	}
+	r.view = r.viewOf(r.node)
+}
+
+func (r *run) viewOf(n *node) *clusterView {
+	return &clusterView{node: n, partitions: n.relay.Partitions(), health: r.health}
+}
+
+// peerHealth is what other nodes see: it never drains, because what this node
+// leads is served until it leads it no more.
+func (r *run) peerHealth() *api.Health {
+	h := api.NewHealth(func() error { return nil })
+	h.Ready()
+	return h
 }
 
 // reachable is the configured host with the port that was really taken; a host
@@ -241,6 +252,9 @@ func (r *run) drain() error {
 	// The last fifth is for what must not be cut off: the stores.
 	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.DrainTimeout*4/5)
 	defer cancel()
+	handing, done := context.WithTimeout(ctx, r.cfg.DrainTimeout/4)
+	r.node.handOver(handing)
+	done()
 	r.front.drain(ctx)
 	err := r.stopNode(max(r.cfg.DrainTimeout-time.Since(begin), time.Second))
 	err = errors.Join(err, config.RemoveEndpoints(r.cfg.DataDir, os.Getpid()))
