@@ -46,6 +46,7 @@ var libraries = map[string][]string{
 	"github.com/asynkron/protoactor-go":   {"actors"},
 	"github.com/prometheus/client_golang": {"storage", "actors", "cluster", "node"},
 	"github.com/HdrHistogram":             {"loadtest"},
+	"github.com/anishathalye/porcupine":   {"loadtest"},
 }
 
 // cores are deterministic: no goroutine, clock, randomness, lock or IO.

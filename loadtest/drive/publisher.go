@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/waystation/waystation/client"
+	"github.com/waystation/waystation/loadtest/history"
 	"github.com/waystation/waystation/loadtest/report"
 	"github.com/waystation/waystation/loadtest/verify"
 	"github.com/waystation/waystation/loadtest/workload"
@@ -44,6 +45,7 @@ type publisher struct {
 	ack     *meter
 	gap     *report.Gap
 	outages *outages
+	history *history.Recorder
 
 	slots slots
 	// lastErr is the newest packet's that got none but an error.
@@ -115,6 +117,7 @@ func (p *publisher) send(ctx context.Context, s *slot, due time.Duration) error 
 	var safe bool
 	s.index, safe = p.verifier.Send(item.Repo, verify.TickOf(due))
 	p.names.dress(&s.packet, item, s.index, p.withID)
+	p.history.Send(item.Repo, s.index, p.clock.now())
 	p.plan(s, p.random.Float64(), safe || p.withID)
 	// The packet counts as sent from here on, so the end of the load must not
 	// cut it short: the client has room for what there are slots for.

@@ -37,7 +37,7 @@ type setting struct {
 	tamper                func(*fakeRelay)
 }
 
-type history struct {
+type trace struct {
 	totals    verify.Totals
 	publisher *publisher
 	relay     *fakeRelay
@@ -46,7 +46,7 @@ type history struct {
 }
 
 // publish sends packets to a fake relay and reads them back.
-func publish(t *testing.T, s setting) (h history) {
+func publish(t *testing.T, s setting) (h trace) {
 	t.Helper()
 	loading, end := context.WithCancel(t.Context())
 	defer end()

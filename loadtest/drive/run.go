@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/waystation/waystation/client"
+	"github.com/waystation/waystation/loadtest/history"
 	"github.com/waystation/waystation/loadtest/options"
 	"github.com/waystation/waystation/loadtest/report"
 	"github.com/waystation/waystation/loadtest/verify"
@@ -79,6 +81,8 @@ type run struct {
 	readback         *readback
 	faults           *faults
 	outages          *outages
+	history          *history.Recorder
+	asker            *asker
 	screen           *screen
 	gap              *report.Gap
 	phase            atomic.Pointer[string]
@@ -136,6 +140,9 @@ func newRun(ctx context.Context, fail context.CancelCauseFunc, cfg Config) (_ *r
 	if o.Work {
 		r.publisher.backlog = int64(workDepth * window)
 	}
+	r.history = history.New(len(r.names.repos), sampleRepos(len(r.names.repos), o.Seed))
+	r.publisher.history = r.history
+	r.asker = &asker{asker: r.sending, history: r.history, names: r.names, clock: r.clock}
 	r.outages = newOutages(len(r.names.repos), r.partitionOf, r.happened)
 	r.publisher.outages = r.outages
 	if cfg.Fleet != nil {
@@ -251,6 +258,9 @@ func (r *run) load(ctx context.Context) {
 	var load sync.WaitGroup
 	r.spawn(&r.background, func() error { return r.resend(ctx) })
 	r.spawn(&load, func() error { return r.publisher.run(loading) })
+	for i := range historyAskers {
+		r.spawn(&load, func() error { return r.asker.run(loading, r.o.Seed+uint64(i)) })
+	}
 	r.startFaults(loading, ctx, &load)
 	r.enter("warming up")
 	sleep(ctx, r.o.Warmup-r.clock.now())
@@ -312,9 +322,19 @@ func (r *run) result() (Result, error) {
 		}
 		return Result{}, errNothing
 	}
+	histories := r.history.Check(historyCheck, func(repo int, index uint32) uint64 { return r.verifier.Number(repo, index) })
+	t.NotLinear = int64(len(histories.Broken))
 	f := r.figures
 	f.Ack, f.Delivery, f.Gap = r.publisher.ack.latency.Quantiles(), r.worker.delivery.latency.Quantiles(), r.gap.Longest()
-	return Result{Totals: t, Figures: f, Notes: append(r.notes(), r.missing...)}, nil
+	return Result{Totals: t, Figures: f, Notes: slices.Concat(r.notes(), r.historyNotes(histories), r.missing)}, nil
+}
+
+func (r *run) historyNotes(h history.Result) []string {
+	notes := []string{h.String()}
+	for _, repo := range h.Broken {
+		notes = append(notes, "no order of its calls explains what was seen of "+r.names.repos[repo])
+	}
+	return notes
 }
 
 func (r *run) notes() (notes []string) {

@@ -48,6 +48,7 @@ func (s *slot) answered(r client.Receipt, err error) {
 		now := p.clock.now()
 		p.verifier.Ack(s.repo, s.index, r.Sequence, r.Duplicate)
 		p.ack.record(s.repo, s.due, now-s.due)
+		p.history.Receipt(s.repo, s.index, r.Sequence, now)
 		p.gap.Event(now)
 		p.outages.receipt(s.repo, s.due, now)
 		if s.resend == resendAfter {

@@ -79,7 +79,7 @@ func (f *Fleet) take(ctx context.Context) (n *Node, others []int) {
 
 // takeThis waits until nothing is being done to a node; false when ctx ended first.
 func (f *Fleet) takeThis(ctx context.Context, n *Node) bool {
-	for {
+	for ctx.Err() == nil {
 		f.mu.Lock()
 		free := !f.busy[n]
 		if free {
@@ -93,9 +93,9 @@ func (f *Fleet) takeThis(ctx context.Context, n *Node) bool {
 		select {
 		case <-idle:
 		case <-ctx.Done():
-			return false
 		}
 	}
+	return false
 }
 
 func (f *Fleet) give(n *Node) {
@@ -160,7 +160,9 @@ func restartAll(ctx context.Context, nodes []*Node) error {
 			hit = append(hit, n)
 		}
 	}
-	each(hit, func(n *Node) error { n.strike(); return nil })
+	if err := each(hit, func(n *Node) error { n.strike(); return nil }); err != nil {
+		return err
+	}
 	return each(hit, func(n *Node) error { return n.again(ctx) })
 }
 
@@ -195,7 +197,7 @@ func (f *Fleet) RollingRestart(load, life context.Context, began func(what strin
 		if err := f.durable(life); err != nil {
 			return err
 		}
-		if load.Err() != nil || !f.takeThis(load, n) {
+		if !f.takeThis(load, n) {
 			return nil
 		}
 		began("restart " + n.Name())

@@ -118,6 +118,7 @@ func Verdict(t verify.Totals) string {
 		{t.Corrupt, "with content that nobody sent"},
 		{t.Unmarked, "resent and not marked duplicate"},
 		{t.Unnumbered, "without a number"},
+		{t.NotLinear, "with a history that is not linearizable"},
 	} {
 		if v.count > 0 {
 			violated = append(violated, fmt.Sprintf("%d %s", v.count, v.what))

@@ -20,6 +20,9 @@ type Totals struct {
 	// StaleAccepted: settlements with an old token that were taken.
 	StaleAccepted int64
 
+	// NotLinear: repositories whose history no order of the calls explains. Package
+	// history finds them; Totals leaves it 0.
+	NotLinear int64
 	// Unmarked: receipts of resends that are not marked duplicate.
 	Unmarked int64
 	// Corrupt: packets that workers or readers got and nobody sent so.
@@ -95,6 +98,17 @@ func one(b bool) int64 {
 		return 1
 	}
 	return 0
+}
+
+// Number is a packet's number as first seen by anybody, 0 when nobody saw one.
+func (v *Verifier) Number(r int, index uint32) uint64 {
+	p := &v.repos[r]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if int(index) >= len(p.records) {
+		return 0
+	}
+	return p.records[index].number()
 }
 
 // Missing is a packet that counts as lost.
