@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/sstable"
@@ -37,6 +38,8 @@ type watcher struct {
 	groups  func() []GroupRange
 	damaged func(Damage)
 
+	compactions *compactions
+
 	events chan damagedTable
 	stop   context.CancelFunc
 	ended  chan struct{}
@@ -54,13 +57,16 @@ type damagedTable struct {
 	err          error
 }
 
+const damagePause = 50 * time.Millisecond
+
 // maxDamageEvents is how many wait to be looked at. What is dropped comes again.
 const maxDamageEvents = 64
 
 func newWatcher(cfg *StateConfig, dir string, f *faults) *watcher {
 	return &watcher{
 		store: f.name, dir: dir, faults: f, groups: cfg.Groups, damaged: cfg.Damaged,
-		events: make(chan damagedTable, maxDamageEvents), ended: make(chan struct{}),
+		compactions: newCompactions(),
+		events:      make(chan damagedTable, maxDamageEvents), ended: make(chan struct{}),
 		probed: map[string]bool{}, reported: map[GroupID]bool{},
 	}
 }
@@ -98,6 +104,12 @@ func (w *watcher) close() {
 func (w *watcher) saw(info *pebble.DataCorruptionInfo, background bool, err error) {
 	e := damagedTable{background: background, err: err}
 	if info != nil {
+		if !background && w.known(info.Path) {
+			// Pebble's statistics of tables are tried again at once, and for ever. They come here
+			// with no lock held; a reader that is slowed down too has nothing to lose any more.
+			time.Sleep(damagePause)
+			return
+		}
 		e.path, e.lower, e.upper = info.Path, bytes.Clone(info.Bounds.Start), bytes.Clone(info.Bounds.End.Key)
 	}
 	select {
@@ -111,6 +123,7 @@ func (w *watcher) healed(g GroupID) {
 	if w == nil {
 		return
 	}
+	w.compactions.worked()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.reported, g)

@@ -212,23 +212,18 @@ func TestDamageFoundByRead(t *testing.T) {
 	}
 }
 
-// TestDamageOfAll damages a table as a whole, in the block that says where its others are: that
+// TestDamageOfAll damages a table as a whole, at its end, which says where its other parts are: that
 // cannot be put down to any group.
 func TestDamageOfAll(t *testing.T) {
 	fs := writtenState(t, 1000)
 	table := findFile(t, fs, ".sst")
+	flip(t, fs, table, 8*(fileSize(t, fs, table)-20))
 	p := &patient{}
 	s := openHurt(t, p, fs)
 	b := s.NewBatch()
 	b.Set(hurtKey(0, 0), hurtValue(0, 0))
 	b.Set(hurtKey(3, 0), hurtValue(3, 0))
-	if err := errors.Join(b.Commit(), s.Flush()); err != nil {
-		t.Fatal(err)
-	}
-	flip(t, fs, table, 8*(fileSize(t, fs, table)-20)) // the footer
-	if err := compact(t, s); err == nil {
-		t.Fatal("a compaction of a damaged table succeeds")
-	}
+	_ = errors.Join(b.Commit(), s.Flush(), compact(t, s)) // whatever meets it first
 	p.await(t, "the damage")
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -82,6 +82,15 @@ func (f *faults) listener() *pebble.EventListener {
 				f.watch.saw(&info, false, info.Details)
 			}
 		},
+		CompactionEnd: func(info pebble.CompactionInfo) {
+			switch {
+			case f.watch == nil:
+			case info.Err == nil:
+				f.watch.compactions.worked()
+			case pebble.IsCorruptionError(info.Err):
+				f.watch.compactions.failed()
+			}
+		},
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
 			f.log.Warn("writes stalled", "store", f.name, "reason", info.Reason)
 		},

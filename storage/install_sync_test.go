@@ -83,3 +83,38 @@ func recoverInstall(t *testing.T, m moment, n storagetest.Installer) {
 		t.Fatal(err)
 	}
 }
+
+// TestInstallEveryWriteFails lets each write, sync and rename of an install fail in turn, cuts the
+// power, and starts again. The process was told to end, and what is left fits together.
+func TestInstallEveryWriteFails(t *testing.T) {
+	eachFault(t, func(r *faultRun) {
+		lc, sc := smallLog(r.fs()), smallState(r.fs())
+		lc.Fatal, sc.Fatal = r.fatal, r.fatal
+		l, err := storage.OpenLog(lc)
+		if err != nil {
+			return // see TestLogEveryWriteFails
+		}
+		s, err := storage.OpenState(sc)
+		if err != nil {
+			_ = l.Close()
+			return
+		}
+		n := storagetest.NewInstaller(l, s)
+		err = n.Prepare()
+		prepared := err == nil
+		for step := 0; err == nil && step < storagetest.InstallSteps(); step++ {
+			err = n.Step(step)
+		}
+		if err != nil && !errors.Is(err, storage.ErrSync) {
+			r.t.Errorf("an install on a disk that fails: %v, want ErrSync", err)
+		}
+		if closed := errors.Join(s.Close(), l.Close()); (err != nil || closed != nil) && r.told.Load() != 1 {
+			r.t.Errorf("install %v, close %v, the owner was told %d times", err, closed, r.told.Load())
+		}
+		if !prepared {
+			return
+		}
+		m := moment{what: "a failed write", disk: r.afterRestart()}
+		recoverInstall(r.t, m, *n)
+	})
+}

@@ -55,6 +55,7 @@ func OpenState(cfg StateConfig) (*State, error) {
 	f := &faults{name: "state", log: cfg.Logger, fatal: cfg.Fatal}
 	if cfg.Damaged != nil {
 		f.watch = newWatcher(&cfg, cfg.Dir, f)
+		o.Experimental.CompactionScheduler = f.watch.compactions
 	}
 	kv, err := openPebble("state", stateFormat, cfg.Dir, o, f, nil)
 	if err != nil {
