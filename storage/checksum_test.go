@@ -59,8 +59,13 @@ func TestChecksum(t *testing.T) {
 		t.Fatal("a record more makes no difference")
 	}
 	for _, change := range [][]string{
-		{"b1", "2"}, {"b1", "-"}, {"b3", ""}, {"b1", ""}, {"b2", "-", "b22", ""},
-		{"b1", "-", "b11", ""}, {"b1", "1b", "b2", "-"},
+		{"b1", "2"},
+		{"b1", "-"},
+		{"b3", ""},
+		{"b1", ""},
+		{"b2", "-", "b22", ""},
+		{"b1", "-", "b11", ""},
+		{"b1", "1b", "b2", "-"},
 	} {
 		other := storage.NewState(memstore.New(), slog.New(slog.DiscardHandler))
 		set(other, "b1", "1", "b2", "2")

@@ -65,13 +65,13 @@ func TestCompactionsPause(t *testing.T) {
 		db.want(t, "all taken", 0)
 		c.Done()
 		db.want(t, "one ended", 1)
-		for n, pause := range []time.Duration{1, 2, 4} {
+		for n, pause := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
 			c.failed()
 			c.Done()
 			if ok, _ := c.TrySchedule(); ok {
 				t.Fatal("a compaction begins right after damage was met")
 			}
-			time.Sleep(pause*time.Second - 50*time.Millisecond)
+			time.Sleep(pause - 50*time.Millisecond)
 			db.want(t, "in the pause", n+1)
 			time.Sleep(2 * compactionTick)
 			db.want(t, "after the pause", n+2)

@@ -97,12 +97,14 @@ func writeAtomic(fs FS, dir, name, text string) error {
 	return syncDir(fs, dir)
 }
 
-func readSmall(fs FS, path string) (string, error) {
+func readSmall(fs FS, path string) (string, error) { return readLimited(fs, path, 4<<10) }
+
+func readLimited(fs FS, path string, limit int64) (string, error) {
 	f, err := fs.Open(path)
 	if err != nil {
 		return "", err
 	}
-	b, err := io.ReadAll(io.LimitReader(f, 4096))
+	b, err := io.ReadAll(io.LimitReader(f, limit))
 	return string(b), errors.Join(err, f.Close())
 }
 

@@ -19,7 +19,7 @@ import (
 // of order, as a kernel may write back whatever it likes. The process itself sees all that it did.
 //
 // Two things are more durable than a disk promises: a new folder is there at once, and so are the
-// removals of RemoveAll. A file that is synced before its folder lies in the scratch folder until
+// removals of RemoveAll. A folder cannot be renamed. A file that is synced before its folder lies in the scratch folder until
 // then, so that memory holds nothing but what was not synced. A file's blocks up to a SyncTo are
 // let through, as a kernel that is asked to does.
 //
@@ -40,8 +40,6 @@ type LossyFS struct {
 }
 
 const scratchDir = ".unsynced"
-
-var errLossyFolder = errors.New("a folder cannot be renamed on a lossy disk")
 
 // LossyConfig says what is lost.
 type LossyConfig struct {
@@ -125,13 +123,13 @@ func (l *LossyFS) newNode() (*lossyNode, error) {
 
 func (l *LossyFS) scratchName() (string, error) {
 	if l.made == 0 {
-		if err := l.FS.MkdirAll(l.scratch, 0o755); err != nil {
+		if err := l.MkdirAll(l.scratch, 0o755); err != nil {
 			return "", err
 		}
 	}
 	for {
 		l.made++
-		name := l.FS.PathJoin(l.scratch, fmt.Sprintf("%d-%d", os.Getpid(), l.made))
+		name := l.PathJoin(l.scratch, fmt.Sprintf("%d-%d", os.Getpid(), l.made))
 		if _, err := l.FS.Stat(name); errors.Is(err, os.ErrNotExist) { // else an earlier process had our id
 			return name, nil
 		} else if err != nil {
@@ -170,7 +168,7 @@ func (l *LossyFS) settle(n *lossyNode) error {
 	return n.file.Close()
 }
 
-func (n *lossyNode) inScratch(l *LossyFS) bool { return l.FS.PathDir(n.home) == l.scratch }
+func (n *lossyNode) inScratch(l *LossyFS) bool { return l.PathDir(n.home) == l.scratch }
 
 // commit makes what the process sees under a name durable.
 func (l *LossyFS) commit(name string) error {

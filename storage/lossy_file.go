@@ -255,7 +255,7 @@ func (f *lossyFile) SyncTo(length int64) (bool, error) {
 	return false, f.node.flush(length - length%lossyPage)
 }
 
-func (f *lossyFile) Stat() (vfs.FileInfo, error) { return f.node.stat(f.fs.FS.PathBase(f.name)) }
+func (f *lossyFile) Stat() (vfs.FileInfo, error) { return f.node.stat(f.fs.PathBase(f.name)) }
 
 func (f *lossyFile) Preallocate(int64, int64) error { return nil }
 func (f *lossyFile) Prefetch(int64, int64) error    { return nil }

@@ -11,13 +11,13 @@ import (
 
 // clean brings the names of one file to one form.
 func (l *LossyFS) clean(name string) string {
-	if name = l.FS.PathJoin(name); name == "" {
+	if name = l.PathJoin(name); name == "" {
 		return "."
 	}
 	return name
 }
 
-func (l *LossyFS) dirOf(name string) string { return l.clean(l.FS.PathDir(name)) }
+func (l *LossyFS) dirOf(name string) string { return l.clean(l.PathDir(name)) }
 
 // through lets a change of names through at once, if the seed says so.
 func (l *LossyFS) letThrough(names ...string) error {
@@ -190,7 +190,7 @@ func (l *LossyFS) removeAll(name string) error {
 	}
 	names, err := l.list(name)
 	for _, child := range names {
-		err = errors.Join(err, l.removeAll(l.FS.PathJoin(name, child)))
+		err = errors.Join(err, l.removeAll(l.PathJoin(name, child)))
 	}
 	if err = errors.Join(err, l.syncDir(name)); err != nil {
 		return err
@@ -211,13 +211,13 @@ func (l *LossyFS) list(dir string) ([]string, error) {
 		return nil, err
 	}
 	names := slices.DeleteFunc(below, func(base string) bool {
-		name := l.FS.PathJoin(dir, base)
+		name := l.PathJoin(dir, base)
 		_, changed := l.pending[name]
 		return changed || name == l.scratch
 	})
 	for name, n := range l.pending {
 		if n != nil && l.dirOf(name) == dir {
-			names = append(names, l.FS.PathBase(name))
+			names = append(names, l.PathBase(name))
 		}
 	}
 	return names, nil
@@ -238,7 +238,7 @@ func (l *LossyFS) Stat(name string) (vfs.FileInfo, error) {
 	case n == nil:
 		return l.FS.Stat(name)
 	}
-	return n.stat(l.FS.PathBase(name))
+	return n.stat(l.PathBase(name))
 }
 
 // OpenDir implements vfs.FS.

@@ -51,14 +51,14 @@ func (p *pebbleKV) NewStage(g GroupID) (KVStage, error) {
 		return nil, err
 	}
 	s := &p.stages
+	t := &pebbleStage{kv: p, group: g, dir: s.groupDir(g)}
+	if err := p.faults.or(mkdirDurable(s.fs, t.dir)); err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	t := &pebbleStage{kv: p, group: g, dir: s.groupDir(g)}
-	if err := mkdirDurable(s.fs, t.dir); err != nil {
-		return nil, p.faults.or(err)
-	}
 	s.open[g] = t
-	return t, p.faults.get()
+	return t, nil
 }
 
 func (t *pebbleStage) Add(key, value []byte) error {

@@ -16,6 +16,8 @@ const (
 	sealFile = "SEALED"
 
 	sealVersion = 1
+	// maxSealBytes has room for a million tables.
+	maxSealBytes = 8 << 20
 )
 
 var errSeal = errors.New("not a seal")
@@ -130,7 +132,7 @@ func (s *pebbleStages) load(fs FS, dir string) error {
 }
 
 func readStage(fs FS, dir string) (*sealedStage, error) {
-	text, err := readSmall(fs, fs.PathJoin(dir, sealFile))
+	text, err := readLimited(fs, fs.PathJoin(dir, sealFile), maxSealBytes)
 	if err != nil {
 		return nil, err
 	}

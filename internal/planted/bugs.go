@@ -28,6 +28,24 @@ var bugs = []bug{
 		pkg: "actors/repository", test: "TestMachineAgainstModel",
 	},
 	{
+		name: "a snapshot is laid over what was there", promise: "P1",
+		file: "storage/pebble_stage.go",
+		old:  "pebble.KeyRange{Start: lower, End: upper}", new: "pebble.KeyRange{}",
+		pkg: "storage", test: "TestConformance/Stage",
+	},
+	{
+		name: "the log is reset without its marker's removal", promise: "P1",
+		file: "storage/log_install.go",
+		old:  "b.SetHardState(g, hs)\n\tb.DropInstall(g)", new: "b.SetHardState(g, hs)",
+		pkg: "storage/memstore", test: "TestConformance/InstallCrash",
+	},
+	{
+		name: "tables that a damaged manifest forgot are not missed", promise: "P1",
+		file: "storage/pebble.go",
+		old:  "return w.check(p.name, next)", new: "return w.check(p.name, next+1<<40)",
+		pkg: "storage", test: "TestFlippedBitsEverywhere",
+	},
+	{
 		name: "a gap is let through", promise: "P2",
 		file: "actors/repository/position.go",
 		old:  "case p.position > prod.last+1:", new: "case p.position > prod.last+1000:",
