@@ -81,6 +81,24 @@ func TestSnapshotSizes(t *testing.T) {
 	}
 }
 
+// A receiver that knows how much comes need not read the end as well.
+func TestSnapshotOfKnownSize(t *testing.T) {
+	w := newWorld(t)
+	a := w.start(1, nil)
+	w.start(2, func(c *Config) {
+		c.ReceiveSnapshot = func(_ identity.NodeID, _ storage.GroupID, _ *pb.Message, r io.Reader) error {
+			_, err := io.CopyN(io.Discard, r, 1000)
+			return err
+		}
+	})
+	if err := await(t, "the outcome", sendSnap(a, 2, bytesOf(make([]byte, 1000)))); err != nil {
+		t.Fatal(err)
+	}
+	if err := await(t, "the outcome", sendSnap(a, 2, bytesOf(make([]byte, 1001)))); err == nil {
+		t.Fatal("a byte was not read, and nobody noticed")
+	}
+}
+
 // A large snapshot is under way, and rounds of raft messages complete all the
 // same: many more than could if they waited for it.
 func TestSnapshotDoesNotBlockMessages(t *testing.T) {
