@@ -28,8 +28,9 @@ type openLease struct {
 	deadline lease.Deadline[*openLease] // guarded by k.mu
 	expiring bool                       // guarded by k.mu
 
-	next, prev *openLease // of the session; guarded by s.mu, as is linked
+	next, prev *openLease // of the session; guarded by s.mu, as are linked and by
 	linked     bool
+	by         *Session // whose ask it came of, as far as it was not handed out
 
 	mu          sync.Mutex
 	batch       lease.Batch[ticket]
@@ -89,6 +90,7 @@ type keeper struct {
 
 	lanes  []repository.LaneEvent // the goroutine's own, as is wanted
 	wanted []*laneWindow
+	nudged []*consumers
 	grown  []growth // the partition's own goroutine's
 
 	mu       sync.Mutex

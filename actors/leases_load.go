@@ -96,7 +96,7 @@ func (k *keeper) adopt(x *repository.Lease, groups map[repository.GroupID]reposi
 		l.resume(res.Items[0].Seq)
 		return l
 	}
-	s := g.session(x.Session)
+	s := g.session(x.Session, true)
 	if s == nil {
 		return nil
 	}
@@ -119,8 +119,12 @@ func (k *keeper) adopt(x *repository.Lease, groups map[repository.GroupID]reposi
 
 // resume goes on with a lease that this node led before.
 func (l *openLease) resume(first repository.Seq) {
+	l.s.mu.Lock()
+	asking := l.s.asking.on
+	l.s.mu.Unlock()
 	l.mu.Lock()
 	held := l.batch.Resume(first)
+	l.redelivered = l.redelivered || asking // what was asked for was given back
 	pending := l.batch.Pending() > 0
 	l.mu.Unlock()
 	s := l.s
@@ -150,6 +154,7 @@ func (l *openLease) end(why *Refusal) {
 	s.mu.Lock()
 	linked := s.unlink(l)
 	s.credit.Release(held + unseen)
+	s.giveBack(l, unseen)
 	s.mu.Unlock()
 	ws.submit()
 	if linked {
@@ -172,6 +177,7 @@ func (l *openLease) suspend(why *Refusal) {
 	s.mu.Lock()
 	s.credit.Lose(held)
 	s.credit.Release(unseen)
+	s.giveBack(l, unseen)
 	s.mu.Unlock()
 	ws.submit()
 }

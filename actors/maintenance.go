@@ -29,6 +29,7 @@ func (k *keeper) run(term uint64, stop <-chan struct{}) {
 		next = k.expire(next)
 		next = k.look(next)
 		next = chores.run(k, next)
+		k.nudge()
 		timer.Reset(max(next-k.d.mono(), 0))
 	}
 }
@@ -59,6 +60,9 @@ func (k *keeper) retire() {
 	k.mu.Unlock()
 	for _, l := range leases {
 		l.suspend(why)
+	}
+	for _, g := range k.d.all() { // who waits for this partition's first word waits no more
+		g.wake(1 << 30)
 	}
 	answerRenewals(waiting, func(*renewal) (int64, *Refusal) { return 0, why })
 }

@@ -25,6 +25,11 @@ type SessionConfig struct {
 	MaxBatch uint32
 	// Credit is how many packets the worker holds at once; 0: one batch.
 	Credit uint32
+	// Ask opens a session without credit, which gets what Session.Ask asks for: its
+	// worker is at another node, or gets packets from several.
+	Ask bool
+	// Anonymous says that nobody comes back under Worker, as with an empty one.
+	Anonymous bool
 	// Notify, if set, is called when Take may have something, from any goroutine;
 	// it must not block. Ready tells the same.
 	Notify func()
@@ -56,6 +61,7 @@ type session struct {
 	draining bool
 	inflight int // grants that are not decided yet
 	reserved int // credit that they hold
+	asking   asking
 	leases   *openLease
 	queue    []*openLease // with packets to be handed out
 	inbox    []deed
@@ -76,6 +82,7 @@ type Session struct {
 	done   chan struct{}
 	err    *Refusal // why it ended; set before done is closed
 	pull   bool
+	again  int // packets that it gets again
 }
 
 // Open attaches a session to a worker's name. A session that is attached under
@@ -109,8 +116,11 @@ func (d *DeliveryService) attach(ctx context.Context, cfg SessionConfig, pull bo
 	if cfg.Credit == 0 && !pull {
 		cfg.Credit = cfg.MaxBatch
 	}
+	if cfg.Ask {
+		cfg.Credit = 0
+	}
 	h = &Session{notify: cfg.Notify, ready: make(chan struct{}, 1), done: make(chan struct{}), pull: pull}
-	s := g.session(cfg.Worker)
+	s := g.session(cfg.Worker, !cfg.Anonymous)
 	if s == nil {
 		return nil, 0, refusedStopping
 	}
@@ -151,9 +161,9 @@ func asRefusal(err error) error {
 	return &Refusal{Code: CodeUnavailable, RetryAfter: retrySoon, Message: err.Error()}
 }
 
-// session returns the named session with one more reference, or a new one. It is
-// nil once the group is stopped.
-func (g *consumers) session(name string) *session {
+// session returns the named session with one more reference, or a new one, whose
+// worker may come back if back says so. It is nil once the group is stopped.
+func (g *consumers) session(name string, back bool) *session {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.stopped {
@@ -161,8 +171,8 @@ func (g *consumers) session(name string) *session {
 	}
 	s := g.sessions[name]
 	if s == nil {
-		s = &session{g: g, name: name, named: name != ""}
-		if !s.named {
+		s = &session{g: g, name: name, named: name != "" && back}
+		if name == "" {
 			s.name = randomName()
 		}
 		s.turn.Store(uint32(s.name[len(s.name)-1])) // not all begin at the same
@@ -198,7 +208,7 @@ func (s *session) attach(h *Session, cfg *SessionConfig) (redelivered int) {
 	old := s.handle
 	s.handle, s.draining = h, false
 	s.leaseMs, s.maxBatch = cfg.LeaseMs, cfg.MaxBatch
-	s.credit = lease.Credit{}
+	s.credit, s.asking = lease.Credit{}, asking{on: cfg.Ask}
 	s.credit.SetLimit(min(int(cfg.Credit), s.g.d.cfg.MaxCredit))
 	s.queue = s.queue[:0]
 	for l := s.leases; l != nil; l = l.next {
@@ -213,6 +223,7 @@ func (s *session) attach(h *Session, cfg *SessionConfig) (redelivered int) {
 		redelivered += held
 	}
 	s.credit.Hold(s.reserved)
+	h.again = redelivered
 	s.mu.Unlock()
 	if old != nil {
 		old.end(refusedTaken)
@@ -353,7 +364,11 @@ func (h *Session) Drain() {
 		return
 	}
 	s.draining = true
+	told := s.asking.giveBack()
 	s.mu.Unlock()
+	if told {
+		h.signal()
+	}
 	s.release(false)
 }
 
@@ -400,7 +415,9 @@ func (s *session) release(fresh bool) {
 	defer s.mu.Unlock()
 	for _, l := range s.queue {
 		if !fresh || !l.redelivered {
-			s.credit.Release(l.release(ws))
+			n := l.release(ws)
+			s.credit.Release(n)
+			s.unspent(l.by, n)
 		}
 	}
 	clear(s.queue)

@@ -57,6 +57,7 @@ func (ws *workset) submit() {
 // own copy.
 type grantOp struct {
 	s        *session
+	by       *Session // whose credit it uses
 	k        *keeper
 	w        *laneWindow
 	lane     *lease.Lane
@@ -122,14 +123,19 @@ func (op *grantOp) finish(ws *workset) {
 	s.reserved -= op.reserved
 	if l == nil {
 		s.credit.Release(op.reserved)
+		s.unspent(op.by, op.reserved)
 		s.mu.Unlock()
 		return
 	}
 	s.credit.Release(op.reserved - len(op.res.Items))
+	s.unspent(op.by, op.reserved-len(op.res.Items))
 	s.link(l)
+	l.by = op.by
 	h := s.handle
 	if s.draining || h == nil && !s.named {
-		s.credit.Release(l.release(ws))
+		n := l.release(ws)
+		s.credit.Release(n)
+		s.unspent(op.by, n)
 	} else {
 		s.queue = append(s.queue, l)
 	}
@@ -182,9 +188,9 @@ func (s *session) fill(ws *workset) {
 	turn := int(s.turn.Add(1))
 	for {
 		s.mu.Lock()
-		budget, batch, leaseMs := 0, s.maxBatch, s.leaseMs
+		budget, batch, leaseMs, by := 0, s.maxBatch, s.leaseMs, s.handle
 		if s.handle != nil && !s.draining {
-			budget = s.credit.Reserve(s.credit.Free())
+			budget = s.reserve(s.g.d.cfg.MaxCredit)
 		}
 		s.reserved += budget
 		s.mu.Unlock()
@@ -199,18 +205,20 @@ func (s *session) fill(ws *workset) {
 			for i+n < len(ws.picks) && ws.picks[i+n].k == ws.picks[i].k {
 				n++
 			}
-			left = s.ask(ws, ws.picks[i:i+n], left, batch, leaseMs)
+			left = s.ask(ws, ws.picks[i:i+n], by, left, batch, leaseMs)
 			i += n
 		}
 		s.mu.Lock()
 		s.reserved -= left
 		s.credit.Release(left)
+		s.unspent(by, left)
 		s.mu.Unlock()
 		if len(ws.picks) > 0 {
 			continue
 		}
 		s.g.wait(s)
 		if s.g.ready.Load() <= 0 { // looked at after it waits, or an event between could pass by
+			s.giveAskBack()
 			return
 		}
 	}
@@ -220,9 +228,13 @@ func (s *session) fill(ws *workset) {
 // taken than the credit will do for.
 func (ws *workset) usual() int { return max(ws.average>>4, 1) }
 
-// pass lets another session have what this one has no credit for.
+// pass lets another session have what this one has no credit for, unless this one
+// is to be asked for it first.
 func (s *session) pass() {
-	if s.g.ready.Load() > 0 {
+	if s.asks() {
+		s.g.wait(s) // first: else what turns ready now would wake nobody
+	}
+	if s.g.ready.Load() > 0 && !s.tellReady() {
 		s.g.wake(1)
 	}
 }
@@ -230,7 +242,7 @@ func (s *session) pass() {
 // ask prepares the grants of picks, which are of one partition, and returns what
 // is left of the credit. It looks at the lanes first, so that a grant reserves no
 // more than there is, and a lane that is leased costs no command.
-func (s *session) ask(ws *workset, picks []pick, credit int, batch, leaseMs uint32) (left int) {
+func (s *session) ask(ws *workset, picks []pick, by *Session, credit int, batch, leaseMs uint32) (left int) {
 	k, now := picks[0].k, s.g.d.cfg.NowMs()
 	ws.looks = ws.looks[:0]
 	err := k.p.View(func(m *repository.Machine) error {
@@ -254,7 +266,7 @@ func (s *session) ask(ws *workset, picks []pick, credit int, batch, leaseMs uint
 			n := min(int(batch), ws.looks[i].waiting, credit)
 			credit -= n
 			ws.average += n - ws.average>>4
-			s.grant(ws, p, n, leaseMs)
+			s.grant(ws, p, by, n, leaseMs)
 		}
 	}
 	return credit
@@ -283,8 +295,9 @@ func lookAt(m *repository.Machine, g repository.GroupID, l *lease.Lane, now int6
 	return look{waiting: int(min(most, 1<<20)), readyMs: info.ReadyMs}
 }
 
-func (s *session) grant(ws *workset, p *pick, n int, leaseMs uint32) {
+func (s *session) grant(ws *workset, p *pick, by *Session, n int, leaseMs uint32) {
 	op := s.g.d.newGrant()
+	op.by = by
 	op.s, op.k, op.w, op.lane, op.term, op.reserved = s, p.k, p.w, p.lane, p.term, n
 	op.atMs = time.Now().UnixMilli()
 	op.cmd = repository.Grant{

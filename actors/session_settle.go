@@ -133,12 +133,20 @@ func (g *consumers) settleOne(ws *workset, s *session, x *Settlement, t ticket) 
 		return
 	}
 	l.mu.Lock()
+	unseen := 0 // packets that a failure keeps from being handed out
+	if x.Outcome != OutcomeDone {
+		unseen = l.batch.Pending()
+	}
 	verdict, freed := l.batch.Settle(x.Seq, lease.Outcome(x.Outcome), []byte(x.Error), x.Result, t)
+	if unseen > 0 {
+		unseen -= l.batch.Pending()
+	}
 	l.mu.Unlock()
 	if freed > 0 {
 		l.s.mu.Lock()
 		l.s.credit.Alive()
 		l.s.credit.Release(freed)
+		l.s.unspent(l.by, unseen)
 		l.s.mu.Unlock()
 	}
 	switch verdict {
@@ -206,9 +214,9 @@ func (s *session) goOn(ws *workset, l *openLease) {
 	}
 	k := l.k
 	s.mu.Lock()
-	n, leaseMs := 0, s.leaseMs
+	n, leaseMs, by := 0, s.leaseMs, s.handle
 	if s.handle != nil && !s.draining {
-		n = s.credit.Reserve(min(s.credit.Free(), int(s.maxBatch)))
+		n = s.reserve(int(s.maxBatch))
 	}
 	s.reserved += n
 	s.mu.Unlock()
@@ -229,8 +237,9 @@ func (s *session) goOn(ws *workset, l *openLease) {
 		s.mu.Lock()
 		s.reserved -= n
 		s.credit.Release(n)
+		s.unspent(by, n)
 		s.mu.Unlock()
 		return
 	}
-	s.grant(ws, &pick{k, w, lane, term}, n, leaseMs)
+	s.grant(ws, &pick{k, w, lane, term}, by, n, leaseMs)
 }

@@ -115,6 +115,7 @@ func (l *openLease) lose() {
 	linked := s.unlink(l)
 	s.credit.Lose(held)
 	s.credit.Release(unseen)
+	s.giveBack(l, unseen)
 	s.mu.Unlock()
 	ws.submit()
 	if linked {
@@ -186,6 +187,7 @@ func (op *settleOp) applied(ws *workset) {
 	s.mu.Lock()
 	linked := s.unlink(l)
 	s.credit.Release(held + unseen)
+	s.giveBack(l, unseen)
 	s.mu.Unlock()
 	if linked {
 		s.drop() // op holds another reference

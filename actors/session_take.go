@@ -33,6 +33,7 @@ func (h *Session) take(limit, most int, dst []Delivery) []Delivery {
 		return dst
 	}
 	slab := make([]byte, 0, size)
+	first := len(dst)
 	var t tally
 	nowMs := time.Now().UnixMilli()
 	var ended *openLease // at a packet that could not be read
@@ -57,6 +58,9 @@ func (h *Session) take(limit, most int, dst []Delivery) []Delivery {
 		t.add(time.Duration(nowMs-x.item.AcceptedMs) * time.Millisecond)
 	}
 	h.s.g.delivered.add(&t)
+	if len(dst)-first < len(list) {
+		h.s.missed(h, len(list)-(len(dst)-first))
+	}
 	return dst
 }
 
@@ -120,11 +124,14 @@ func (s *session) lost(x *handed, err error) {
 		"group", s.g.cfg.Load().Name, "dead", outcome == lease.Dead, "error", err)
 	ws := s.g.d.workset()
 	l.mu.Lock()
+	unseen := l.batch.Pending()
 	freed := l.batch.Lose(x.at, outcome, []byte(err.Error()))
+	unseen -= l.batch.Pending()
 	l.advance(ws)
 	l.mu.Unlock()
 	s.mu.Lock()
 	s.credit.Release(freed)
+	s.unspent(l.by, unseen)
 	s.mu.Unlock()
 	s.fill(ws)
 	ws.submit()

@@ -10,6 +10,7 @@
 package peerv1
 
 import (
+	v1 "github.com/waystation/waystation/messages/waystation/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	reflect "reflect"
@@ -1089,11 +1090,486 @@ func (x *ReplicaProgress) GetLearner() bool {
 	return false
 }
 
+// DeliverRequest: the first one has open alone.
+type DeliverRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Open  *DeliverOpen           `protobuf:"bytes,1,opt,name=open,proto3" json:"open,omitempty"`
+	// Ask for as many packets more. What is not there is returned.
+	Ask uint32 `protobuf:"varint,2,opt,name=ask,proto3" json:"ask,omitempty"`
+	// Decline what is ready: the worker has no credit left.
+	Decline     bool                 `protobuf:"varint,3,opt,name=decline,proto3" json:"decline,omitempty"`
+	Settlements []*DeliverSettlement `protobuf:"bytes,4,rep,name=settlements,proto3" json:"settlements,omitempty"`
+	Renewals    []*DeliverRenewal    `protobuf:"bytes,5,rep,name=renewals,proto3" json:"renewals,omitempty"`
+	// Drain: no more deliveries; settlements go on.
+	Drain bool `protobuf:"varint,6,opt,name=drain,proto3" json:"drain,omitempty"`
+	// Release everything that is not settled: the worker will not run it.
+	Release       bool `protobuf:"varint,7,opt,name=release,proto3" json:"release,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliverRequest) Reset() {
+	*x = DeliverRequest{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliverRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliverRequest) ProtoMessage() {}
+
+func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliverRequest.ProtoReflect.Descriptor instead.
+func (*DeliverRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *DeliverRequest) GetOpen() *DeliverOpen {
+	if x != nil {
+		return x.Open
+	}
+	return nil
+}
+
+func (x *DeliverRequest) GetAsk() uint32 {
+	if x != nil {
+		return x.Ask
+	}
+	return 0
+}
+
+func (x *DeliverRequest) GetDecline() bool {
+	if x != nil {
+		return x.Decline
+	}
+	return false
+}
+
+func (x *DeliverRequest) GetSettlements() []*DeliverSettlement {
+	if x != nil {
+		return x.Settlements
+	}
+	return nil
+}
+
+func (x *DeliverRequest) GetRenewals() []*DeliverRenewal {
+	if x != nil {
+		return x.Renewals
+	}
+	return nil
+}
+
+func (x *DeliverRequest) GetDrain() bool {
+	if x != nil {
+		return x.Drain
+	}
+	return false
+}
+
+func (x *DeliverRequest) GetRelease() bool {
+	if x != nil {
+		return x.Release
+	}
+	return false
+}
+
+type DeliverOpen struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// Worker is the session's name on every node.
+	Worker   string `protobuf:"bytes,2,opt,name=worker,proto3" json:"worker,omitempty"`
+	LeaseMs  uint32 `protobuf:"varint,3,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
+	MaxBatch uint32 `protobuf:"varint,4,opt,name=max_batch,json=maxBatch,proto3" json:"max_batch,omitempty"`
+	// Anonymous: nobody comes back under this name.
+	Anonymous     bool `protobuf:"varint,5,opt,name=anonymous,proto3" json:"anonymous,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliverOpen) Reset() {
+	*x = DeliverOpen{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliverOpen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliverOpen) ProtoMessage() {}
+
+func (x *DeliverOpen) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliverOpen.ProtoReflect.Descriptor instead.
+func (*DeliverOpen) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *DeliverOpen) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *DeliverOpen) GetWorker() string {
+	if x != nil {
+		return x.Worker
+	}
+	return ""
+}
+
+func (x *DeliverOpen) GetLeaseMs() uint32 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
+func (x *DeliverOpen) GetMaxBatch() uint32 {
+	if x != nil {
+		return x.MaxBatch
+	}
+	return 0
+}
+
+func (x *DeliverOpen) GetAnonymous() bool {
+	if x != nil {
+		return x.Anonymous
+	}
+	return false
+}
+
+// DeliverSettlement has a number by which it is answered.
+type DeliverSettlement struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Settlement    *v1.Settlement         `protobuf:"bytes,2,opt,name=settlement,proto3" json:"settlement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliverSettlement) Reset() {
+	*x = DeliverSettlement{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliverSettlement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliverSettlement) ProtoMessage() {}
+
+func (x *DeliverSettlement) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliverSettlement.ProtoReflect.Descriptor instead.
+func (*DeliverSettlement) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *DeliverSettlement) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *DeliverSettlement) GetSettlement() *v1.Settlement {
+	if x != nil {
+		return x.Settlement
+	}
+	return nil
+}
+
+// DeliverRenewal has a number by which it is answered.
+type DeliverRenewal struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Lease         *v1.LeaseRef           `protobuf:"bytes,2,opt,name=lease,proto3" json:"lease,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliverRenewal) Reset() {
+	*x = DeliverRenewal{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliverRenewal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliverRenewal) ProtoMessage() {}
+
+func (x *DeliverRenewal) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliverRenewal.ProtoReflect.Descriptor instead.
+func (*DeliverRenewal) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *DeliverRenewal) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *DeliverRenewal) GetLease() *v1.LeaseRef {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+type DeliverResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Deliveries are waystation.v1.Delivery, as they stand in a WorkResponse.
+	Deliveries [][]byte `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
+	// Opened is in the first response.
+	Opened *DeliverOpened `protobuf:"bytes,2,opt,name=opened,proto3" json:"opened,omitempty"`
+	// Returned is how much of what was asked for is given back.
+	Returned uint32 `protobuf:"varint,3,opt,name=returned,proto3" json:"returned,omitempty"`
+	// Ready: there are packets, and nothing was asked for. Said once until the next ask.
+	Ready         bool              `protobuf:"varint,4,opt,name=ready,proto3" json:"ready,omitempty"`
+	Settlements   []*DeliverOutcome `protobuf:"bytes,5,rep,name=settlements,proto3" json:"settlements,omitempty"`
+	Renewals      []*DeliverOutcome `protobuf:"bytes,6,rep,name=renewals,proto3" json:"renewals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliverResponse) Reset() {
+	*x = DeliverResponse{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliverResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliverResponse) ProtoMessage() {}
+
+func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliverResponse.ProtoReflect.Descriptor instead.
+func (*DeliverResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *DeliverResponse) GetDeliveries() [][]byte {
+	if x != nil {
+		return x.Deliveries
+	}
+	return nil
+}
+
+func (x *DeliverResponse) GetOpened() *DeliverOpened {
+	if x != nil {
+		return x.Opened
+	}
+	return nil
+}
+
+func (x *DeliverResponse) GetReturned() uint32 {
+	if x != nil {
+		return x.Returned
+	}
+	return 0
+}
+
+func (x *DeliverResponse) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *DeliverResponse) GetSettlements() []*DeliverOutcome {
+	if x != nil {
+		return x.Settlements
+	}
+	return nil
+}
+
+func (x *DeliverResponse) GetRenewals() []*DeliverOutcome {
+	if x != nil {
+		return x.Renewals
+	}
+	return nil
+}
+
+type DeliverOpened struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Redelivered packets come first, and were not asked for.
+	Redelivered   uint32 `protobuf:"varint,1,opt,name=redelivered,proto3" json:"redelivered,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliverOpened) Reset() {
+	*x = DeliverOpened{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliverOpened) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliverOpened) ProtoMessage() {}
+
+func (x *DeliverOpened) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliverOpened.ProtoReflect.Descriptor instead.
+func (*DeliverOpened) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *DeliverOpened) GetRedelivered() uint32 {
+	if x != nil {
+		return x.Redelivered
+	}
+	return 0
+}
+
+type DeliverOutcome struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Error *v1.Error              `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// ExpiresMs is when a renewed lease ends: Unix milliseconds.
+	ExpiresMs     int64 `protobuf:"varint,3,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliverOutcome) Reset() {
+	*x = DeliverOutcome{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliverOutcome) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliverOutcome) ProtoMessage() {}
+
+func (x *DeliverOutcome) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliverOutcome.ProtoReflect.Descriptor instead.
+func (*DeliverOutcome) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *DeliverOutcome) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *DeliverOutcome) GetError() *v1.Error {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+func (x *DeliverOutcome) GetExpiresMs() int64 {
+	if x != nil {
+		return x.ExpiresMs
+	}
+	return 0
+}
+
 var File_waystation_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_waystation_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1dwaystation/peer/v1/peer.proto\x12\x12waystation.peer.v1\"\r\n" +
+	"\x1dwaystation/peer/v1/peer.proto\x12\x12waystation.peer.v1\x1a\x1ewaystation/v1/waystation.proto\"\r\n" +
 	"\vInfoRequest\"\xd8\x01\n" +
 	"\fInfoResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\fR\x06nodeId\x12\x1d\n" +
@@ -1180,13 +1656,53 @@ const file_waystation_peer_v1_peer_proto_rawDesc = "" +
 	"\areplica\x18\x01 \x01(\x04R\areplica\x12\x14\n" +
 	"\x05match\x18\x02 \x01(\x04R\x05match\x12\x16\n" +
 	"\x06active\x18\x03 \x01(\bR\x06active\x12\x18\n" +
-	"\alearner\x18\x04 \x01(\bR\alearner2\x92\x03\n" +
+	"\alearner\x18\x04 \x01(\bR\alearner\"\xaa\x02\n" +
+	"\x0eDeliverRequest\x123\n" +
+	"\x04open\x18\x01 \x01(\v2\x1f.waystation.peer.v1.DeliverOpenR\x04open\x12\x10\n" +
+	"\x03ask\x18\x02 \x01(\rR\x03ask\x12\x18\n" +
+	"\adecline\x18\x03 \x01(\bR\adecline\x12G\n" +
+	"\vsettlements\x18\x04 \x03(\v2%.waystation.peer.v1.DeliverSettlementR\vsettlements\x12>\n" +
+	"\brenewals\x18\x05 \x03(\v2\".waystation.peer.v1.DeliverRenewalR\brenewals\x12\x14\n" +
+	"\x05drain\x18\x06 \x01(\bR\x05drain\x12\x18\n" +
+	"\arelease\x18\a \x01(\bR\arelease\"\x91\x01\n" +
+	"\vDeliverOpen\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
+	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x19\n" +
+	"\blease_ms\x18\x03 \x01(\rR\aleaseMs\x12\x1b\n" +
+	"\tmax_batch\x18\x04 \x01(\rR\bmaxBatch\x12\x1c\n" +
+	"\tanonymous\x18\x05 \x01(\bR\tanonymous\"^\n" +
+	"\x11DeliverSettlement\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x129\n" +
+	"\n" +
+	"settlement\x18\x02 \x01(\v2\x19.waystation.v1.SettlementR\n" +
+	"settlement\"O\n" +
+	"\x0eDeliverRenewal\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12-\n" +
+	"\x05lease\x18\x02 \x01(\v2\x17.waystation.v1.LeaseRefR\x05lease\"\xa4\x02\n" +
+	"\x0fDeliverResponse\x12\x1e\n" +
+	"\n" +
+	"deliveries\x18\x01 \x03(\fR\n" +
+	"deliveries\x129\n" +
+	"\x06opened\x18\x02 \x01(\v2!.waystation.peer.v1.DeliverOpenedR\x06opened\x12\x1a\n" +
+	"\breturned\x18\x03 \x01(\rR\breturned\x12\x14\n" +
+	"\x05ready\x18\x04 \x01(\bR\x05ready\x12D\n" +
+	"\vsettlements\x18\x05 \x03(\v2\".waystation.peer.v1.DeliverOutcomeR\vsettlements\x12>\n" +
+	"\brenewals\x18\x06 \x03(\v2\".waystation.peer.v1.DeliverOutcomeR\brenewals\"1\n" +
+	"\rDeliverOpened\x12 \n" +
+	"\vredelivered\x18\x01 \x01(\rR\vredelivered\"k\n" +
+	"\x0eDeliverOutcome\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
+	"\x05error\x18\x02 \x01(\v2\x14.waystation.v1.ErrorR\x05error\x12\x1d\n" +
+	"\n" +
+	"expires_ms\x18\x03 \x01(\x03R\texpiresMs2\x92\x03\n" +
 	"\x04Peer\x12I\n" +
 	"\x04Info\x12\x1f.waystation.peer.v1.InfoRequest\x1a .waystation.peer.v1.InfoResponse\x12I\n" +
 	"\x04Join\x12\x1f.waystation.peer.v1.JoinRequest\x1a .waystation.peer.v1.JoinResponse\x12R\n" +
 	"\aPropose\x12\".waystation.peer.v1.ProposeRequest\x1a#.waystation.peer.v1.ProposeResponse\x12O\n" +
 	"\x06Spread\x12!.waystation.peer.v1.SpreadRequest\x1a\".waystation.peer.v1.SpreadResponse\x12O\n" +
-	"\x06Report\x12!.waystation.peer.v1.ReportRequest\x1a\".waystation.peer.v1.ReportResponseBEZCgithub.com/waystation/waystation/messages/waystation/peer/v1;peerv1b\x06proto3"
+	"\x06Report\x12!.waystation.peer.v1.ReportRequest\x1a\".waystation.peer.v1.ReportResponse2_\n" +
+	"\x05Lanes\x12V\n" +
+	"\aDeliver\x12\".waystation.peer.v1.DeliverRequest\x1a#.waystation.peer.v1.DeliverResponse(\x010\x01BEZCgithub.com/waystation/waystation/messages/waystation/peer/v1;peerv1b\x06proto3"
 
 var (
 	file_waystation_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -1200,23 +1716,33 @@ func file_waystation_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_waystation_peer_v1_peer_proto_rawDescData
 }
 
-var file_waystation_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_waystation_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_waystation_peer_v1_peer_proto_goTypes = []any{
-	(*InfoRequest)(nil),     // 0: waystation.peer.v1.InfoRequest
-	(*InfoResponse)(nil),    // 1: waystation.peer.v1.InfoResponse
-	(*Node)(nil),            // 2: waystation.peer.v1.Node
-	(*JoinRequest)(nil),     // 3: waystation.peer.v1.JoinRequest
-	(*JoinResponse)(nil),    // 4: waystation.peer.v1.JoinResponse
-	(*ProposeRequest)(nil),  // 5: waystation.peer.v1.ProposeRequest
-	(*ProposeResponse)(nil), // 6: waystation.peer.v1.ProposeResponse
-	(*SpreadRequest)(nil),   // 7: waystation.peer.v1.SpreadRequest
-	(*Fence)(nil),           // 8: waystation.peer.v1.Fence
-	(*Group)(nil),           // 9: waystation.peer.v1.Group
-	(*SpreadResponse)(nil),  // 10: waystation.peer.v1.SpreadResponse
-	(*ReportRequest)(nil),   // 11: waystation.peer.v1.ReportRequest
-	(*ReportResponse)(nil),  // 12: waystation.peer.v1.ReportResponse
-	(*GroupReport)(nil),     // 13: waystation.peer.v1.GroupReport
-	(*ReplicaProgress)(nil), // 14: waystation.peer.v1.ReplicaProgress
+	(*InfoRequest)(nil),       // 0: waystation.peer.v1.InfoRequest
+	(*InfoResponse)(nil),      // 1: waystation.peer.v1.InfoResponse
+	(*Node)(nil),              // 2: waystation.peer.v1.Node
+	(*JoinRequest)(nil),       // 3: waystation.peer.v1.JoinRequest
+	(*JoinResponse)(nil),      // 4: waystation.peer.v1.JoinResponse
+	(*ProposeRequest)(nil),    // 5: waystation.peer.v1.ProposeRequest
+	(*ProposeResponse)(nil),   // 6: waystation.peer.v1.ProposeResponse
+	(*SpreadRequest)(nil),     // 7: waystation.peer.v1.SpreadRequest
+	(*Fence)(nil),             // 8: waystation.peer.v1.Fence
+	(*Group)(nil),             // 9: waystation.peer.v1.Group
+	(*SpreadResponse)(nil),    // 10: waystation.peer.v1.SpreadResponse
+	(*ReportRequest)(nil),     // 11: waystation.peer.v1.ReportRequest
+	(*ReportResponse)(nil),    // 12: waystation.peer.v1.ReportResponse
+	(*GroupReport)(nil),       // 13: waystation.peer.v1.GroupReport
+	(*ReplicaProgress)(nil),   // 14: waystation.peer.v1.ReplicaProgress
+	(*DeliverRequest)(nil),    // 15: waystation.peer.v1.DeliverRequest
+	(*DeliverOpen)(nil),       // 16: waystation.peer.v1.DeliverOpen
+	(*DeliverSettlement)(nil), // 17: waystation.peer.v1.DeliverSettlement
+	(*DeliverRenewal)(nil),    // 18: waystation.peer.v1.DeliverRenewal
+	(*DeliverResponse)(nil),   // 19: waystation.peer.v1.DeliverResponse
+	(*DeliverOpened)(nil),     // 20: waystation.peer.v1.DeliverOpened
+	(*DeliverOutcome)(nil),    // 21: waystation.peer.v1.DeliverOutcome
+	(*v1.Settlement)(nil),     // 22: waystation.v1.Settlement
+	(*v1.LeaseRef)(nil),       // 23: waystation.v1.LeaseRef
+	(*v1.Error)(nil),          // 24: waystation.v1.Error
 }
 var file_waystation_peer_v1_peer_proto_depIdxs = []int32{
 	2,  // 0: waystation.peer.v1.JoinRequest.node:type_name -> waystation.peer.v1.Node
@@ -1225,21 +1751,32 @@ var file_waystation_peer_v1_peer_proto_depIdxs = []int32{
 	9,  // 3: waystation.peer.v1.SpreadRequest.group:type_name -> waystation.peer.v1.Group
 	13, // 4: waystation.peer.v1.ReportResponse.groups:type_name -> waystation.peer.v1.GroupReport
 	14, // 5: waystation.peer.v1.GroupReport.progress:type_name -> waystation.peer.v1.ReplicaProgress
-	0,  // 6: waystation.peer.v1.Peer.Info:input_type -> waystation.peer.v1.InfoRequest
-	3,  // 7: waystation.peer.v1.Peer.Join:input_type -> waystation.peer.v1.JoinRequest
-	5,  // 8: waystation.peer.v1.Peer.Propose:input_type -> waystation.peer.v1.ProposeRequest
-	7,  // 9: waystation.peer.v1.Peer.Spread:input_type -> waystation.peer.v1.SpreadRequest
-	11, // 10: waystation.peer.v1.Peer.Report:input_type -> waystation.peer.v1.ReportRequest
-	1,  // 11: waystation.peer.v1.Peer.Info:output_type -> waystation.peer.v1.InfoResponse
-	4,  // 12: waystation.peer.v1.Peer.Join:output_type -> waystation.peer.v1.JoinResponse
-	6,  // 13: waystation.peer.v1.Peer.Propose:output_type -> waystation.peer.v1.ProposeResponse
-	10, // 14: waystation.peer.v1.Peer.Spread:output_type -> waystation.peer.v1.SpreadResponse
-	12, // 15: waystation.peer.v1.Peer.Report:output_type -> waystation.peer.v1.ReportResponse
-	11, // [11:16] is the sub-list for method output_type
-	6,  // [6:11] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	16, // 6: waystation.peer.v1.DeliverRequest.open:type_name -> waystation.peer.v1.DeliverOpen
+	17, // 7: waystation.peer.v1.DeliverRequest.settlements:type_name -> waystation.peer.v1.DeliverSettlement
+	18, // 8: waystation.peer.v1.DeliverRequest.renewals:type_name -> waystation.peer.v1.DeliverRenewal
+	22, // 9: waystation.peer.v1.DeliverSettlement.settlement:type_name -> waystation.v1.Settlement
+	23, // 10: waystation.peer.v1.DeliverRenewal.lease:type_name -> waystation.v1.LeaseRef
+	20, // 11: waystation.peer.v1.DeliverResponse.opened:type_name -> waystation.peer.v1.DeliverOpened
+	21, // 12: waystation.peer.v1.DeliverResponse.settlements:type_name -> waystation.peer.v1.DeliverOutcome
+	21, // 13: waystation.peer.v1.DeliverResponse.renewals:type_name -> waystation.peer.v1.DeliverOutcome
+	24, // 14: waystation.peer.v1.DeliverOutcome.error:type_name -> waystation.v1.Error
+	0,  // 15: waystation.peer.v1.Peer.Info:input_type -> waystation.peer.v1.InfoRequest
+	3,  // 16: waystation.peer.v1.Peer.Join:input_type -> waystation.peer.v1.JoinRequest
+	5,  // 17: waystation.peer.v1.Peer.Propose:input_type -> waystation.peer.v1.ProposeRequest
+	7,  // 18: waystation.peer.v1.Peer.Spread:input_type -> waystation.peer.v1.SpreadRequest
+	11, // 19: waystation.peer.v1.Peer.Report:input_type -> waystation.peer.v1.ReportRequest
+	15, // 20: waystation.peer.v1.Lanes.Deliver:input_type -> waystation.peer.v1.DeliverRequest
+	1,  // 21: waystation.peer.v1.Peer.Info:output_type -> waystation.peer.v1.InfoResponse
+	4,  // 22: waystation.peer.v1.Peer.Join:output_type -> waystation.peer.v1.JoinResponse
+	6,  // 23: waystation.peer.v1.Peer.Propose:output_type -> waystation.peer.v1.ProposeResponse
+	10, // 24: waystation.peer.v1.Peer.Spread:output_type -> waystation.peer.v1.SpreadResponse
+	12, // 25: waystation.peer.v1.Peer.Report:output_type -> waystation.peer.v1.ReportResponse
+	19, // 26: waystation.peer.v1.Lanes.Deliver:output_type -> waystation.peer.v1.DeliverResponse
+	21, // [21:27] is the sub-list for method output_type
+	15, // [15:21] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_waystation_peer_v1_peer_proto_init() }
@@ -1257,9 +1794,9 @@ func file_waystation_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waystation_peer_v1_peer_proto_rawDesc), len(file_waystation_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   22,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_waystation_peer_v1_peer_proto_goTypes,
 		DependencyIndexes: file_waystation_peer_v1_peer_proto_depIdxs,

@@ -292,3 +292,109 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 	Streams:  []grpc.StreamDesc{},
 	Metadata: "waystation/peer/v1/peer.proto",
 }
+
+const (
+	Lanes_Deliver_FullMethodName = "/waystation.peer.v1.Lanes/Deliver"
+)
+
+// LanesClient is the client API for Lanes service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Lanes hands out packets of the partitions that the callee leads. It is a service
+// of its own beside Peer: its streams are many, and carry packets.
+type LanesClient interface {
+	// Deliver is one worker's session at the callee, for the node that the worker is
+	// connected to. It holds no credit: the caller asks for packets.
+	Deliver(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[DeliverRequest, DeliverResponse], error)
+}
+
+type lanesClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewLanesClient(cc grpc.ClientConnInterface) LanesClient {
+	return &lanesClient{cc}
+}
+
+func (c *lanesClient) Deliver(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[DeliverRequest, DeliverResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Lanes_ServiceDesc.Streams[0], Lanes_Deliver_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DeliverRequest, DeliverResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Lanes_DeliverClient = grpc.BidiStreamingClient[DeliverRequest, DeliverResponse]
+
+// LanesServer is the server API for Lanes service.
+// All implementations must embed UnimplementedLanesServer
+// for forward compatibility.
+//
+// Lanes hands out packets of the partitions that the callee leads. It is a service
+// of its own beside Peer: its streams are many, and carry packets.
+type LanesServer interface {
+	// Deliver is one worker's session at the callee, for the node that the worker is
+	// connected to. It holds no credit: the caller asks for packets.
+	Deliver(grpc.BidiStreamingServer[DeliverRequest, DeliverResponse]) error
+	mustEmbedUnimplementedLanesServer()
+}
+
+// UnimplementedLanesServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedLanesServer struct{}
+
+func (UnimplementedLanesServer) Deliver(grpc.BidiStreamingServer[DeliverRequest, DeliverResponse]) error {
+	return status.Error(codes.Unimplemented, "method Deliver not implemented")
+}
+func (UnimplementedLanesServer) mustEmbedUnimplementedLanesServer() {}
+func (UnimplementedLanesServer) testEmbeddedByValue()               {}
+
+// UnsafeLanesServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to LanesServer will
+// result in compilation errors.
+type UnsafeLanesServer interface {
+	mustEmbedUnimplementedLanesServer()
+}
+
+func RegisterLanesServer(s grpc.ServiceRegistrar, srv LanesServer) {
+	// If the following call panics, it indicates UnimplementedLanesServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Lanes_ServiceDesc, srv)
+}
+
+func _Lanes_Deliver_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(LanesServer).Deliver(&grpc.GenericServerStream[DeliverRequest, DeliverResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Lanes_DeliverServer = grpc.BidiStreamingServer[DeliverRequest, DeliverResponse]
+
+// Lanes_ServiceDesc is the grpc.ServiceDesc for Lanes service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Lanes_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "waystation.peer.v1.Lanes",
+	HandlerType: (*LanesServer)(nil),
+	Methods:     []grpc.MethodDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Deliver",
+			Handler:       _Lanes_Deliver_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
+	Metadata: "waystation/peer/v1/peer.proto",
+}
