@@ -10,7 +10,6 @@ import (
 
 // laneTruth is what was committed of a consumer group's lane.
 type laneTruth struct {
-	begins repository.Seq // packets up to it are not the group's
 	ended  map[repository.Seq]bool
 	token  repository.Token // of the live lease, or 0
 	newest repository.Token
@@ -182,6 +181,7 @@ func (t *truth) settled(w *world, part repository.PartitionID, s *repository.Set
 	if !out.Ended {
 		return
 	}
+	w.progress++
 	if s.Kind == repository.SettleExpire {
 		w.exclusive(s.Group, repo, 0)
 	}

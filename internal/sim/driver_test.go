@@ -3,6 +3,8 @@ package sim
 import (
 	"math"
 	"math/rand/v2"
+
+	"github.com/waystation/waystation/storage"
 )
 
 // driver chooses the next op. What it likes is drawn from the seed, too, so that
@@ -15,6 +17,7 @@ type driver struct {
 	// asleep nodes do nothing, slow ones rarely use their disk, until that step.
 	asleep, slow []int
 	moody        float64
+	harsh        bool    // logs are truncated before all have them
 	direct       float64 // how often a producer finds the leader at once
 }
 
@@ -23,8 +26,9 @@ func newDriver(w *world) *driver {
 	d := &driver{w: w, r: r, asleep: make([]int, len(w.nodes)), slow: make([]int, len(w.nodes))}
 	d.weights = [kinds]float64{
 		opTick: 4, opDeliver: 40, opWrite: 12, opSync: 12, opApply: 16, opPropose: 10,
-		opSend: 8, opRequest: 12, opReply: 14, opStart: 3,
-		opPull: 6, opSettle: 8, opRenew: 3, opRead: 1, opVerify: 0.2,
+		opSend: 8, opRequest: 12, opReply: 14, opStart: 4,
+		opPull: 6, opSettle: 8, opRenew: 3,
+		opMove: 1, opRemove: 1, opPhoto: 4, opCarry: 4, opInstall: 8, opRead: 1, opVerify: 0.2,
 	}
 	for k := range d.weights { // work of all kinds, at another pace
 		d.weights[k] *= math.Exp(r.Float64()*2 - 1)
@@ -56,6 +60,7 @@ func newDriver(w *world) *driver {
 		d.weights[opSpill], d.weights[opFlush] = max(d.weights[opSpill], 4), max(d.weights[opFlush], 1)
 	}
 	d.moody = 0.003 * r.Float64() * float64(r.IntN(2))
+	d.harsh = r.IntN(2) == 0
 	d.direct = 0.5 + r.Float64()/2
 	for _, x := range d.weights {
 		d.total += x
@@ -114,6 +119,28 @@ func (d *driver) fill(o *op) bool {
 	case opPower:
 		o.n = r.Uint64()
 		return true
+	case opWish:
+		o.a, o.b, o.n = 0, 1+r.IntN(w.set.Groups), r.Uint64()
+		return true
+	case opCarry:
+		if len(w.parcels) == 0 {
+			return false
+		}
+		o.a, o.b = r.IntN(len(w.parcels)), 0
+		if d.weights[opDrop] > 0 && r.IntN(5) == 0 {
+			o.b = 1
+		}
+		return true
+	case opRollback:
+		o.n = r.Uint64()
+		return life == nil
+	case opRemove:
+		o.b, o.n = 1+r.IntN(w.set.Groups), 5
+		if d.weights[opCrash] > 0 {
+			o.n = r.Uint64()
+		}
+		s := w.nodes[o.a].seats[storage.GroupID(o.b)]
+		return life != nil && s != nil && s.gone
 	case opStart:
 		return life == nil
 	case opClock:
@@ -125,7 +152,11 @@ func (d *driver) fill(o *op) bool {
 		return false
 	}
 	o.b = 1 + r.IntN(w.set.Groups)
+	g := w.group(o.a, o.b)
 	switch o.kind {
+	case opPhoto:
+		o.b = 0
+		return len(life.wanted) > 0
 	case opWrite:
 		o.b, o.n = 0, uint64(1+r.IntN(6))
 		return d.disk(o.a) && life.written == 0 && len(life.writes) > 0
@@ -148,15 +179,28 @@ func (d *driver) fill(o *op) bool {
 		if g := d.leading(o.b); g != nil && r.IntN(4) > 0 {
 			o.a = g.life.id
 		}
-		return w.group(o.a, o.b).leader != nil
+		g = w.group(o.a, o.b)
+		return g != nil && g.leader != nil
+	}
+	if g == nil {
+		return false
+	}
+	switch o.kind {
+	case opInstall:
+		return d.disk(o.a) && g.install != nil
 	case opTransfer:
 		o.c = d.nodeAt()
-		return w.group(o.a, o.b).leader != nil
+		return g.leader != nil
+	case opMove:
+		return g.leader != nil
 	case opSpill:
 		o.n = uint64(1 + r.IntN(10))
 		return true
 	case opTruncate:
 		o.n = uint64(r.IntN(101))
+		if d.harsh {
+			o.c = r.IntN(2)
+		}
 		return true
 	case opRead:
 		o.n = r.Uint64()

@@ -15,11 +15,17 @@ type group struct {
 	w     *world
 	id    storage.GroupID
 	core  *replica.Replica
+	seat  *seat
 	sm    *partition
 	cache *entrycache.Cache
 
 	applied   uint64
-	leads     uint64 // the term in which it leads, or 0
+	at        storage.Position // what is applied, with its term
+	conf      replica.Conf     // as the apply loop has it
+	install   *install
+	incoming  *parcel // all of it is staged
+	accepted  bool    // raft took it
+	leads     uint64  // the term in which it leads, or 0
 	leader    *leader
 	proposals uint64
 	waiters   map[waitKey]*entry
@@ -31,6 +37,7 @@ type waitKey struct{ term, proposal uint64 }
 // cut is a truncation in the making.
 type cut struct {
 	upTo    uint64
+	floor   uint64 // what lies below is not kept for anybody
 	spilled bool
 }
 
@@ -56,6 +63,12 @@ func (g *group) drain() {
 		}
 		if jobs.Change != nil {
 			g.changed(*jobs.Change)
+		}
+		if jobs.Append != nil && jobs.Append.Install != nil {
+			g.accepted = true
+		}
+		for _, m := range jobs.Snapshots {
+			l.wanted = append(l.wanted, wanted{g, g.leads, m})
 		}
 		if jobs.Append != nil {
 			l.writes = append(l.writes, logItem{group: g, job: jobs.Append})
@@ -136,6 +149,8 @@ func (l *life) step(o op) bool {
 	case opCrash:
 		l.crash(o.n)
 		return true
+	case opPhoto:
+		return l.photo()
 	}
 	g := l.group(storage.GroupID(o.b))
 	if g == nil {
@@ -147,14 +162,25 @@ func (l *life) step(o op) bool {
 	case opSpill:
 		return g.spill(max(int(o.n), 1))
 	case opTruncate:
-		return g.truncate(o.n)
+		return g.truncate(o.n, o.c != 0)
 	case opRead:
-		return g.w.oracle.read(g, o.n)
+		return g.install == nil && g.w.oracle.read(g, o.n)
 	case opVerify:
+		if g.install != nil {
+			return false // its state is being replaced
+		}
 		g.w.oracle.verify(g)
 		return true
 	case opTransfer:
-		return false
+		if s := g.w.nodes[max(1, min(o.c, g.w.set.Nodes))].seats[g.id]; s != nil && g.core.Conf().Votes(s.id) {
+			_ = g.core.TransferLeader(s.id)
+			g.drain()
+			return true
+		}
+	case opMove:
+		return g.move()
+	case opInstall:
+		return g.installStep()
 	}
 	return false
 }
@@ -181,6 +207,19 @@ func (l *life) write(most int) bool {
 	sync, some, n := false, false, 0
 	for ; n < min(most, len(l.writes)); n++ {
 		it := &l.writes[n]
+		if g := it.group; g.install != nil || it.job != nil && it.job.Install != nil {
+			if n > 0 {
+				break // what came before goes first
+			}
+			if g.install == nil {
+				g.install = &install{job: it.job, parcel: g.incoming}
+			} else {
+				g.install.waiting = append(g.install.waiting, *it)
+			}
+			l.writes = append([]logItem(nil), l.writes[1:]...)
+			batch.Discard()
+			return true
+		}
 		if it.job == nil {
 			batch.Truncate(it.group.id, it.truncate)
 			some = true
@@ -219,11 +258,18 @@ func (l *life) sync() bool {
 		return false
 	}
 	l.w.must(l.log.Flush())
-	for _, m := range l.disk {
-		m.synced = terms{m.written.truncated, append([]uint64(nil), m.written.list...)}
-	}
+	l.synced()
 	l.report()
 	return true
+}
+
+// synced notes that all that was written is durable.
+func (l *life) synced() {
+	for _, m := range l.disk {
+		if m != nil {
+			m.synced = terms{m.written.truncated, append([]uint64(nil), m.written.list...)}
+		}
+	}
 }
 
 // report tells the cores what is on disk.
@@ -257,11 +303,16 @@ func (l *life) apply(most int) bool {
 }
 
 func (g *group) applyOne(e storage.Entry) {
-	if e.Type != 0 {
-		g.w.violate("entry %d of group %d has type %d", e.Index, g.id, e.Type)
+	if replica.IsConfChange(&e) {
+		cc, err := replica.ConfChange(&e)
+		g.w.must(err)
+		next, _ := g.conf.Next(cc)
+		g.sm.applyConf(g, e, next)
+		g.applied, g.at, g.conf = e.Index, storage.Position{Index: e.Index, Term: e.Term}, next
+		return
 	}
 	res := g.sm.apply(g, e)
-	g.applied = e.Index
+	g.applied, g.at = e.Index, storage.Position{Index: e.Index, Term: e.Term}
 	if len(e.Data) == 0 {
 		if g.leads == e.Term {
 			g.leader = newLeader(g, e.Term)
@@ -281,18 +332,21 @@ func (g *group) applyOne(e storage.Entry) {
 }
 
 // truncate begins to cut the log off.
-func (g *group) truncate(percent uint64) bool {
+func (g *group) truncate(percent uint64, harsh bool) bool {
 	s := g.core.Status()
-	if g.cut != nil || g.applied < s.First {
+	if g.cut != nil || g.install != nil || g.applied < s.First {
 		return false
 	}
 	g.cut = &cut{upTo: s.First + (g.applied-s.First)*min(percent, 100)/100}
+	if harsh {
+		g.cut.floor = g.cut.upTo
+	}
 	return true
 }
 
 // spill copies what the cut would lose, a slice at a time.
 func (g *group) spill(most int) bool {
-	if g.cut == nil || g.cut.spilled {
+	if g.cut == nil || g.cut.spilled || g.install != nil {
 		return false
 	}
 	g.cut.spilled = g.sm.spill(g, g.cut.upTo, most)
@@ -317,13 +371,13 @@ func (l *life) flush() {
 	r, release := l.states.Durable()
 	defer release()
 	for _, g := range l.groups {
-		if g.cut == nil || !g.cut.spilled {
+		if g.cut == nil || !g.cut.spilled || g.install != nil {
 			continue
 		}
 		if !g.sm.durable(r, g.cut.upTo) {
 			g.w.violate("node %d: the flushed state of group %d is not durable at %d", l.id, g.id, g.cut.upTo)
 		}
-		job, ok, err := g.core.Truncate(g.cut.upTo, 0)
+		job, ok, err := g.core.Truncate(g.cut.upTo, g.cut.floor)
 		l.w.must(err)
 		if ok {
 			l.writes = append(l.writes, logItem{group: g, truncate: job.To})

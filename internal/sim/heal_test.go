@@ -27,21 +27,32 @@ func (w *world) heal() error {
 			}
 		}
 	}
+	if err := w.settleSeats(); err != nil {
+		return err
+	}
 	for _, c := range w.clients {
 		c.quiet, c.zombies = true, nil
 	}
-	for round := 0; ; round++ {
+	for round, last, at := 0, 0, 0; ; round++ {
 		if err := w.round(round, do); err != nil {
 			return err
 		}
-		if why := w.undone(); why == "" {
+		why := w.undone()
+		if why == "" {
 			break
-		} else if round > 400 {
-			return fmt.Errorf("after %d rounds without faults: %s", round, why)
+		}
+		if w.progress != last {
+			last, at = w.progress, round
+		}
+		if round > at+300 {
+			return fmt.Errorf("after %d rounds without faults, %d of them without progress: %s", round, round-at, why)
 		}
 	}
 	for i := 1; i < len(w.nodes); i++ {
 		for g := 1; g <= w.set.Groups; g++ {
+			if w.group(i, g) == nil {
+				continue
+			}
 			if err := do(op{kind: opVerify, a: i, b: g}); err != nil {
 				return err
 			}
@@ -55,12 +66,76 @@ func (w *world) heal() error {
 	return nil
 }
 
-// round is a turn of everything, without faults.
-func (w *world) round(round int, do func(op) error) error {
+// settleSeats wishes for a replica on each node, new ones where they are dead.
+func (w *world) settleSeats() error {
+	for g := storage.GroupID(1); int(g) <= w.set.Groups; g++ {
+		for i := 1; i < len(w.nodes); i++ {
+			s := w.nodes[i].seats[g]
+			switch {
+			case s == nil:
+				w.seat(g, i, i <= w.set.Voters)
+				w.nodes[i].open(g)
+			case s.dead:
+				s.gone = true
+			case !s.gone:
+				s.voter = i <= w.set.Voters
+			}
+		}
+	}
+	return nil
+}
+
+// boot has all nodes join before the faults begin.
+func (w *world) boot() error {
+	do := func(o op) error {
+		_, err := w.do(o)
+		return err
+	}
+	for round := 0; ; round++ {
+		if err := w.turn(do); err != nil {
+			return err
+		}
+		why := ""
+		for g := storage.GroupID(1); int(g) <= w.set.Groups; g++ {
+			why += w.reached(g)
+		}
+		if why == "" {
+			return nil
+		}
+		if round > 400 {
+			return fmt.Errorf("after %d rounds without faults: %s", round, why)
+		}
+	}
+}
+
+// turn lets a tick pass, and all that follows from it.
+func (w *world) turn(do func(op) error) error {
 	for i := 1; i < len(w.nodes); i++ {
 		if err := do(op{kind: opTick, a: i}); err != nil {
 			return err
 		}
+		for g := 1; g <= w.set.Groups; g++ {
+			if err := do(op{kind: opMove, a: i, b: g}); err != nil {
+				return err
+			}
+			if s := w.nodes[i].seats[storage.GroupID(g)]; s != nil && s.gone {
+				if err := do(op{kind: opRemove, a: i, b: g, n: 5}); err != nil {
+					return err
+				}
+				if w.nodes[i].seats[storage.GroupID(g)] == nil {
+					w.seat(storage.GroupID(g), i, i <= w.set.Voters)
+					w.nodes[i].open(storage.GroupID(g))
+				}
+			}
+		}
+	}
+	return w.drainAll(do)
+}
+
+// round is a turn of everything, without faults.
+func (w *world) round(round int, do func(op) error) error {
+	if err := w.turn(do); err != nil {
+		return err
 	}
 	for i, p := range w.producers {
 		p.find()
@@ -80,6 +155,11 @@ func (w *world) round(round int, do func(op) error) error {
 			}
 		}
 	}
+	return w.drainAll(do)
+}
+
+// drainAll does all that can be done.
+func (w *world) drainAll(do func(op) error) error {
 	for {
 		before := w.quiet()
 		for _, o := range w.work() {
@@ -116,11 +196,20 @@ func (w *world) work() (ops []op) {
 		if len(l.applies) > 0 {
 			ops = append(ops, op{kind: opApply, a: i, n: 100})
 		}
+		if len(l.wanted) > 0 {
+			ops = append(ops, op{kind: opPhoto, a: i})
+		}
 		for _, g := range l.groups {
+			if g.install != nil {
+				ops = append(ops, op{kind: opInstall, a: i, b: int(g.id)})
+			}
 			if g.leader != nil && g.leader.wants() {
 				ops = append(ops, op{kind: opPropose, a: i, b: int(g.id)})
 			}
 		}
+	}
+	for range w.parcels {
+		ops = append(ops, op{kind: opCarry})
 	}
 	for i, c := range w.clients {
 		for range c.stream.out {
@@ -144,13 +233,20 @@ func (w *world) undone() string {
 		if repo, seq := w.oracle.groups[storage.GroupID(g)].unsettled(w, g); repo != "" {
 			return fmt.Sprintf("packet %d of %s is not settled", seq, repo)
 		}
+		if why := w.reached(storage.GroupID(g)); why != "" {
+			return why
+		}
 		leads := false
-		applied := w.group(1, g).applied
+		t := w.oracle.groups[storage.GroupID(g)]
+		last := t.first + uint64(len(t.applied)) - 1
 		for i := 1; i < len(w.nodes); i++ {
 			x := w.group(i, g)
+			if x == nil {
+				return fmt.Sprintf("group %d does not run on node %d", g, i)
+			}
 			leads = leads || x.leader != nil
-			if s := x.core.Status(); x.applied != applied || s.Last != applied {
-				return fmt.Sprintf("group %d is applied to %d on node %d, to %d on node 1", g, x.applied, i, applied)
+			if s := x.core.Status(); x.applied != last || s.Last != last {
+				return fmt.Sprintf("group %d is applied to %d of %d on node %d", g, x.applied, last, i)
 			}
 		}
 		if !leads {

@@ -20,9 +20,12 @@ func (w *world) link(from, to int) int { return from*len(w.nodes) + to }
 
 func (w *world) send(from int, g storage.GroupID, ms []*pb.Message) {
 	for _, m := range ms {
-		to := int(m.GetTo()) // a replica's id is its node's
-		l := w.link(from, to)
-		if w.node(to) == nil || w.cut[l] || len(w.links[l]) >= maxLink {
+		s := w.where[storage.ReplicaID(m.GetTo())]
+		if s == nil {
+			continue
+		}
+		l := w.link(from, s.node)
+		if w.cut[l] || len(w.links[l]) >= maxLink {
 			continue
 		}
 		data, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
@@ -80,7 +83,9 @@ func (w *world) deliver(to int, ms []packet) {
 		}
 		m := &pb.Message{}
 		w.must(proto.Unmarshal(p.data, m))
-		life.hear(int(m.GetFrom()))
+		if s := w.where[storage.ReplicaID(m.GetFrom())]; s != nil {
+			life.hear(s.node)
+		}
 		w.note("%d<-%d %s %d %d", to, m.GetFrom(), m.GetType(), m.GetTerm(), m.GetIndex())
 		_ = g.core.Step(m) // a refused message is a lost one
 		if i+1 == len(ms) || ms[i+1].group != p.group {

@@ -5,9 +5,11 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/waystation/waystation/actors/repository"
 	"github.com/waystation/waystation/cluster/entrycache"
 	"github.com/waystation/waystation/cluster/logclock"
 	"github.com/waystation/waystation/cluster/replica"
+	"github.com/waystation/waystation/internal/invariant"
 	"github.com/waystation/waystation/storage"
 	"github.com/waystation/waystation/storage/memstore"
 )
@@ -21,6 +23,10 @@ type node struct {
 	wall  time.Duration // by how much its clock is off
 	life  *life         // nil: it is down
 	disk  map[storage.GroupID]*mirror
+	seats map[storage.GroupID]*seat
+	// older are former contents of the log; damaged groups lost a part of it.
+	older   []*memstore.Store
+	damaged map[storage.GroupID]bool
 }
 
 // life is a node that runs.
@@ -36,6 +42,7 @@ type life struct {
 	writes  []logItem
 	written int
 	applies []applyItem
+	wanted  []wanted
 	heard   map[int]clockReading // the other nodes' clocks
 }
 
@@ -80,11 +87,20 @@ func (t terms) has(index, term uint64) bool {
 }
 
 func newNode(w *world, id int) *node {
-	return &node{w: w, id: id, log: memstore.New(), state: memstore.New(), disk: map[storage.GroupID]*mirror{}}
+	return &node{w: w, id: id, log: memstore.New(), state: memstore.New(), disk: map[storage.GroupID]*mirror{}, seats: map[storage.GroupID]*seat{}, damaged: map[storage.GroupID]bool{}}
 }
 
 func (n *node) crash(seed uint64) {
+	for _, g := range n.life.groups {
+		if g.incoming != nil {
+			defer g.incoming.report(false) // its sender sees the connection break
+		}
+	}
 	n.log, n.state, n.life = n.log.Crash(seed), n.state.Crash(seed*31+7), nil
+	if n.older = append(n.older, n.log); len(n.older) > 4 {
+		n.older = append([]*memstore.Store(nil), n.older[1:]...)
+	}
+	n.log = n.log.Crash(0) // the same again: the older one stays as it is
 	for i := range n.w.nodes {
 		n.w.links[n.w.link(n.id, i)], n.w.links[n.w.link(i, n.id)] = nil, nil
 	}
@@ -102,16 +118,16 @@ func (n *node) start() bool {
 	n.life = l
 	last := int64(0)
 	for g := 1; g <= w.set.Groups; g++ {
-		x, err := l.open(storage.GroupID(g))
-		if errors.Is(err, replica.ErrQuarantined) {
-			w.violate("node %d: %v", n.id, err)
-		}
-		w.must(err)
-		l.groups = append(l.groups, x)
+		n.open(storage.GroupID(g))
+	}
+	for _, x := range l.groups {
 		last = max(last, x.sm.machine.LogTime())
 	}
 	l.clock = logclock.NewCore(last*int64(time.Millisecond), w.now)
 	for _, g := range l.groups {
+		if g.core.SoleVoter() {
+			_ = g.core.Campaign() // it need not wait for anybody
+		}
 		g.drain()
 	}
 	return true
@@ -136,60 +152,111 @@ func (w *world) logNow(g *group) int64 {
 }
 
 // open reconciles a replica with its disk, as the engine does.
-func (l *life) open(id storage.GroupID) (*group, error) {
-	w := l.w
+func (l *life) open(st *seat) (*group, error) {
+	w, id := l.w, st.group
 	sm, err := newPartition(w, l, id)
 	if err != nil {
 		return nil, err
 	}
-	g := &group{life: l, w: w, id: id, sm: sm, cache: entrycache.New(int64(w.set.Cache)), waiters: map[waitKey]*entry{}}
-	me := storage.ReplicaID(l.id)
-	found, err := l.find(g)
+	g := &group{life: l, w: w, id: id, seat: st, sm: sm, cache: entrycache.New(int64(w.set.Cache)), waiters: map[waitKey]*entry{}}
+	found, err := l.find(l.logs, g)
 	if err != nil {
 		return nil, err
 	}
-	start, err := replica.Reconcile(me, found)
+	start, err := replica.Reconcile(st.id, found)
 	if err != nil {
 		return nil, err
 	}
-	if start.Fresh {
-		b := l.logs.NewBatch()
-		b.PutReplica(storage.ReplicaMeta{Group: id, Replica: me, State: storage.ReplicaLive, Truncated: start.Truncated})
-		b.SetHardState(id, start.HardState)
-		if err := b.Commit(true); err != nil {
+	if start.Fresh && found.Recorded && !invariant.Broken(invariant.Reset) {
+		l.deleteState(id)
+		l.deleteLog(id)
+		if err := sm.installed(l); err != nil {
 			return nil, err
 		}
 	}
+	w.must(l.states.DropStage(id))
+	b := l.logs.NewBatch()
+	switch {
+	case start.Fresh:
+		b.PutReplica(storage.ReplicaMeta{Group: id, Replica: st.id, State: storage.ReplicaLive, Truncated: start.Truncated})
+		b.SetHardState(id, start.HardState)
+	case start.Redo:
+		b.Reset(id, start.Truncated, start.HardState)
+	case start.Drop:
+		b.DropInstall(id)
+	}
+	l.must(b.Commit(true))
 	w.oracle.started(l.node, g)
+	l.synced()
+	g.applied, g.conf, g.at = start.Applied, start.Conf, start.Truncated
+	if start.Applied > start.Truncated.Index {
+		term, err := l.logs.Term(id, start.Applied)
+		w.must(err)
+		g.at = storage.Position{Index: start.Applied, Term: term}
+	}
 	c := replica.DefaultConfig()
-	c.Group, c.ID = id, me
-	start.Conf = replica.Conf{Voters: w.voters()}
-	c.Start, c.Log, c.Cache = start, l.logs, g.cache
+	c.Group, c.ID, c.Start, c.Log, c.Cache = id, st.id, start, l.logs, g.cache
 	c.MaxMessageBytes, c.MaxInflightMessages, c.MaxApplyingBytes = 1000, 8, 2000
-	g.applied = start.Applied
 	g.core, err = replica.New(c)
 	return g, err
 }
 
 // find gathers what the disk has of a replica.
-func (l *life) find(g *group) (f replica.Found, err error) {
-	records, err := l.logs.Replicas()
+func (l *life) find(logs *storage.Log, g *group) (f replica.Found, err error) {
+	if f, err = foundIn(logs, g.id); err != nil {
+		return f, err
+	}
+	f.Join = !g.seat.first
+	f.Applied = g.sm.machine.Applied()
+	f.Conf, err = l.states.Get(g.sm.machine.ConfKey())
+	if errors.Is(err, storage.ErrNotFound) {
+		err = nil
+	}
+	return f, err
+}
+
+func foundIn(logs *storage.Log, g storage.GroupID) (f replica.Found, err error) {
+	records, err := logs.Replicas()
 	if err != nil {
 		return f, err
 	}
 	for _, r := range records {
-		if r.Group == g.id {
+		if r.Group == g {
 			f.Recorded, f.Replica, f.Tombstone, f.Truncated = true, r.Replica, r.State != storage.ReplicaLive, r.Truncated
 		}
 	}
-	if f.HardState, err = l.logs.HardState(g.id); err != nil {
+	if f.HardState, err = logs.HardState(g); err != nil {
 		return f, err
 	}
-	if _, f.Last.Index = l.logs.Bounds(g.id); f.Last.Index > 0 {
-		if f.Last.Term, err = l.logs.Term(g.id, f.Last.Index); err != nil {
+	if _, f.Last.Index = logs.Bounds(g); f.Last.Index > 0 {
+		if f.Last.Term, err = logs.Term(g, f.Last.Index); err != nil {
 			return f, err
 		}
 	}
-	f.Applied = g.sm.machine.Applied()
-	return f, nil
+	all, err := logs.Installs()
+	for _, i := range all {
+		if i.Group == g && i.Replica == f.Replica {
+			f.Install = i.To
+		}
+	}
+	return f, err
+}
+
+// seen says whether every group's log in old is visibly behind the state.
+func (n *node) seen(old *memstore.Store) bool {
+	quiet := slog.New(slog.DiscardHandler)
+	logs, err := storage.NewLog(old, quiet)
+	n.w.must(err)
+	states := storage.NewState(n.state.Crash(0), quiet)
+	n.state = n.state.Crash(0)
+	for g := storage.GroupID(1); int(g) <= n.w.set.Groups; g++ {
+		f, err := foundIn(logs, g)
+		n.w.must(err)
+		m, err := repository.New(partitionOf(g), stateReader{states}, repository.Options{})
+		n.w.must(err)
+		if !f.Recorded || f.Tombstone || f.Install.Index != 0 || f.Replica != n.seats[g].id || m.Applied() <= f.Last.Index {
+			return false
+		}
+	}
+	return true
 }

@@ -38,12 +38,20 @@ const (
 	opPull                 // worker a asks for work
 	opSettle               // worker a settles something that n picks
 	opRenew                // worker a renews the lease that n picks
+	opMove                 // the leader of group b on node a takes a step towards the wished configuration
+	opWish                 // group b shall have other replicas, which n draws
+	opRemove               // node a deletes its replica of group b, which has left; n says how far it comes
+	opPhoto                // node a takes the state for a snapshot that raft wants
+	opCarry                // the snapshot at place a arrives; b: it is lost
+	opInstall              // node a takes the next step of an install of group b
+	opRollback             // the disk of node a, which is down, comes back with an older log
 	kinds
 )
 
 var kindNames = [kinds]string{
 	"tick", "deliver", "drop", "double", "cut", "mend", "write", "sync", "apply", "propose", "spill", "truncate",
 	"flush", "read", "verify", "crash", "start", "power", "clock", "transfer", "send", "request", "reply", "break", "restart", "pull", "settle", "renew",
+	"move", "wish", "remove", "photo", "carry", "install", "rollback",
 }
 
 // op is one event. What it draws at random follows from n.

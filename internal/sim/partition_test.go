@@ -4,20 +4,29 @@ import (
 	"errors"
 
 	"github.com/waystation/waystation/actors/repository"
+	"github.com/waystation/waystation/cluster/replica"
 	"github.com/waystation/waystation/storage"
 )
 
 // partition is the state machine of a group on one node.
 type partition struct {
 	w       *world
+	id      storage.GroupID
 	state   *storage.State
 	machine *repository.Machine
 	eff     repository.Effects
 }
 
 func newPartition(w *world, l *life, g storage.GroupID) (*partition, error) {
-	m, err := repository.New(partitionOf(g), stateReader{l.states}, repository.Options{CachedRepositories: 2})
-	return &partition{w: w, state: l.states, machine: m}, err
+	p := &partition{w: w, id: g}
+	return p, p.installed(l)
+}
+
+// installed reads the state anew.
+func (p *partition) installed(l *life) (err error) {
+	p.state = l.states
+	p.machine, err = repository.New(partitionOf(p.id), stateReader{l.states}, repository.Options{CachedRepositories: 2})
+	return err
 }
 
 type stateReader struct{ state *storage.State }
@@ -42,6 +51,14 @@ func (p *partition) apply(g *group, e storage.Entry) *repository.Results {
 	p.commit()
 	p.w.oracle.applied(g, e, &p.eff, p.machine)
 	return &p.eff.Results
+}
+
+// applyConf applies an entry that changes the replicas.
+func (p *partition) applyConf(g *group, e storage.Entry, conf replica.Conf) {
+	p.eff.Reset()
+	p.w.must(p.machine.ApplyConf(e.Index, conf.Marshal(), &p.eff))
+	p.commit()
+	p.w.oracle.applied(g, e, &p.eff, p.machine)
 }
 
 func (p *partition) commit() {

@@ -237,14 +237,6 @@ func (p *producer) reply(r reply) {
 	}
 }
 
-// first is the lowest position that is not acknowledged.
-func (l *outLane) first() uint64 {
-	if len(l.unacked) > 0 {
-		return l.unacked[0].position
-	}
-	return l.next
-}
-
 func (l *outLane) ack(p *sent) {
 	for i, x := range l.unacked {
 		if x == p {

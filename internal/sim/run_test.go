@@ -2,6 +2,7 @@ package sim
 
 import (
 	"flag"
+	"fmt"
 	"testing"
 	"testing/cryptotest"
 
@@ -35,7 +36,8 @@ func run(t *testing.T, s settings, events int) history {
 	cryptotest.SetGlobalRandom(t, s.Seed)
 	w := newWorld(s)
 	d := newDriver(w)
-	h := history{set: s}
+	h := history{set: s, err: w.boot()}
+	begin := w.steps
 	for h.err == nil && len(h.ops) < events {
 		o := d.next()
 		h.ops = append(h.ops, o)
@@ -44,7 +46,7 @@ func run(t *testing.T, s settings, events int) history {
 	if h.err == nil {
 		h.err = w.heal()
 	}
-	h.hash, h.steps = w.hash, w.steps
+	h.hash, h.steps = w.hash, w.steps-begin
 	if *seedFlag != 0 {
 		w.stats()
 	}
@@ -55,8 +57,12 @@ func run(t *testing.T, s settings, events int) history {
 func replay(t *testing.T, s settings, ops []op) history {
 	cryptotest.SetGlobalRandom(t, s.Seed)
 	w := newWorld(s)
-	h := history{set: s, ops: ops}
+	h := history{set: s, ops: ops, err: w.boot()}
+	begin := w.steps
 	for _, o := range ops {
+		if h.err != nil {
+			break
+		}
 		if _, h.err = w.do(o); h.err != nil {
 			break
 		}
@@ -64,7 +70,7 @@ func replay(t *testing.T, s settings, ops []op) history {
 	if h.err == nil {
 		h.err = w.heal()
 	}
-	h.hash, h.steps = w.hash, w.steps
+	h.hash, h.steps = w.hash, w.steps-begin
 	return h
 }
 
@@ -96,6 +102,7 @@ func TestSeeds(t *testing.T) {
 func report(t *testing.T, h history) {
 	t.Helper()
 	if h.err != nil {
+		fmt.Printf("seed %d: %v\n", h.set.Seed, h.err) // at once: to make it shorter takes a while
 		t.Errorf("seed %d: %v\nagain: go test ./internal/sim -run TestSeeds -v -seed %d -events %d\n%s",
 			h.set.Seed, h.err, h.set.Seed, *eventFlag, save(t, h))
 	}

@@ -15,6 +15,7 @@ import (
 type settings struct {
 	Seed      uint64
 	Nodes     int
+	Voters    int // of each group, once all nodes have joined
 	Groups    int // raft groups, each a partition
 	Repos     int // of each group
 	Producers int
@@ -35,6 +36,10 @@ func newSettings(seed uint64) settings {
 		Window: pick(2, 4, 8, 16), Entry: pick(1, 2, 4, 16), Cache: pick(1, 300, 2000, 1<<20), WindowMs: pick(10_000, 60_000, 3_600_000),
 		Consumers: pick(1, 1, 2, 3), LeaseMs: pick(200, 500, 1000, 3000),
 	}
+	s.Voters = s.Nodes
+	if s.Nodes > 3 && r.IntN(2) == 0 {
+		s.Voters = 3
+	}
 	s.Workers = pick(0, 1, 1, 2) * s.Consumers * s.Groups
 	return s
 }
@@ -48,11 +53,15 @@ type world struct {
 	producers []*producer
 	workers   []*worker
 	clients   []*client // of the producers, then of the workers
+	parcels   []parcel
+	lastID    storage.ReplicaID
+	where     map[storage.ReplicaID]*seat
 	oracle    *oracle
 	now       time.Duration
 	ahead     time.Duration // by how much a wall clock was ever ahead
-	serial    uint64 // of packets
+	serial    uint64        // of packets
 	steps     int
+	progress  int // grows with all that gets done for somebody
 	hash      uint64
 	counts    [kinds]int // ops that were done
 }
@@ -73,12 +82,15 @@ func (w *world) must(err error) {
 const epoch = 1_700_000_000_000 // of the wall clocks, in milliseconds
 
 func newWorld(s settings) *world {
-	w := &world{set: s, nodes: make([]*node, s.Nodes+1), hash: 14695981039346656037}
+	w := &world{set: s, nodes: make([]*node, s.Nodes+1), hash: 14695981039346656037, where: map[storage.ReplicaID]*seat{}}
 	n := len(w.nodes)
 	w.links, w.cut = make([][]packet, n*n), make([]bool, n*n)
 	w.oracle = newOracle(w)
 	for i := 1; i < n; i++ {
 		w.nodes[i] = newNode(w, i)
+	}
+	w.wish()
+	for i := 1; i < n; i++ {
 		w.nodes[i].start()
 	}
 	for i := range s.Producers {
@@ -145,6 +157,10 @@ func (w *world) step(o op) bool {
 		return w.clientStep(o)
 	case opPower:
 		return w.power(o.n)
+	case opWish:
+		return o.b >= 1 && o.b <= w.set.Groups && w.rewish(storage.GroupID(o.b), o.n)
+	case opCarry:
+		return w.carry(o.a, o.b != 0)
 	}
 	n := w.node(o.a)
 	if n == nil {
@@ -153,6 +169,10 @@ func (w *world) step(o op) bool {
 	switch o.kind {
 	case opStart:
 		return n.start()
+	case opRemove:
+		return n.remove(storage.GroupID(o.b), o.n)
+	case opRollback:
+		return n.rollback(o.n)
 	case opClock:
 		n.wall += time.Duration(int64(o.n)-1<<32) * time.Millisecond
 		w.ahead = max(w.ahead, n.wall)
@@ -172,13 +192,6 @@ func (w *world) power(seed uint64) bool {
 		}
 	}
 	return true
-}
-
-func (w *world) voters() (ids []storage.ReplicaID) {
-	for i := 1; i < len(w.nodes); i++ {
-		ids = append(ids, storage.ReplicaID(i))
-	}
-	return ids
 }
 
 // repos are the names of a group's repositories.
@@ -208,7 +221,11 @@ func (w *world) stats() {
 		}
 		fmt.Printf("group %d: %d entries, %d packets, %d leaders;", g, len(t.applied), n, len(t.leaders))
 		for i := 1; i < len(w.nodes); i++ {
-			s := w.group(i, g).core.Status()
+			x := w.group(i, g)
+			if x == nil {
+				continue
+			}
+			s := x.core.Status()
 			fmt.Printf(" log %d to %d", s.First, s.Last)
 		}
 		fmt.Println()
