@@ -306,7 +306,8 @@ func (n *node) rollback(seed uint64) bool {
 	}
 	old := n.older[seed%uint64(len(n.older))].Crash(0)
 	for g := storage.GroupID(1); int(g) <= w.set.Groups; g++ {
-		if s := n.seats[g]; s == nil || s.gone || s.dead || s.tomb || w.reached(g) != "" || len(w.oracle.groups[g].conf.Voters) < 3 {
+		s := n.seats[g]
+		if s == nil || s.gone || s.dead || s.tomb || w.reached(g) != "" || len(w.oracle.groups[g].conf.Voters) < 3 {
 			return false
 		}
 		for _, s := range w.seats(g) {
@@ -315,12 +316,13 @@ func (n *node) rollback(seed uint64) bool {
 			}
 		}
 	}
-	if !n.seen(old) {
+	hurt := n.seen(old)
+	if len(hurt) == 0 {
 		return false
 	}
 	n.log = n.older[seed%uint64(len(n.older))].Crash(0)
 	n.older = nil
-	for g := storage.GroupID(1); int(g) <= w.set.Groups; g++ {
+	for _, g := range hurt {
 		n.damaged[g] = true
 	}
 	return true

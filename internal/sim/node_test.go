@@ -3,6 +3,7 @@ package sim
 import (
 	"errors"
 	"log/slog"
+	"reflect"
 	"time"
 
 	"github.com/waystation/waystation/actors/repository"
@@ -242,21 +243,33 @@ func foundIn(logs *storage.Log, g storage.GroupID) (f replica.Found, err error) 
 	return f, err
 }
 
-// seen says whether every group's log in old is visibly behind the state.
-func (n *node) seen(old *memstore.Store) bool {
+// seen lists the groups whose log in old is visibly behind the state; none, if that
+// of another group is behind in a way that cannot be seen.
+func (n *node) seen(old *memstore.Store) (hurt []storage.GroupID) {
 	quiet := slog.New(slog.DiscardHandler)
-	logs, err := storage.NewLog(old, quiet)
-	n.w.must(err)
+	open := func(s *memstore.Store) *storage.Log {
+		logs, err := storage.NewLog(s, quiet)
+		n.w.must(err)
+		return logs
+	}
+	before, now := open(old), open(n.log.Crash(0))
+	n.log = n.log.Crash(0)
 	states := storage.NewState(n.state.Crash(0), quiet)
 	n.state = n.state.Crash(0)
 	for g := storage.GroupID(1); int(g) <= n.w.set.Groups; g++ {
-		f, err := foundIn(logs, g)
+		f, err := foundIn(before, g)
+		n.w.must(err)
+		x, err := foundIn(now, g)
 		n.w.must(err)
 		m, err := repository.New(partitionOf(g), stateReader{states}, repository.Options{})
 		n.w.must(err)
-		if !f.Recorded || f.Tombstone || f.Install.Index != 0 || f.Replica != n.seats[g].id || m.Applied() <= f.Last.Index {
-			return false
+		switch {
+		case reflect.DeepEqual(f, x): // nothing was lost
+		case !f.Recorded || f.Tombstone || f.Install.Index != 0 || f.Replica != n.seats[g].id || m.Applied() <= f.Last.Index:
+			return nil
+		default:
+			hurt = append(hurt, g)
 		}
 	}
-	return true
+	return hurt
 }

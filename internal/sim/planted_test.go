@@ -12,11 +12,12 @@ import (
 
 // bugs are rules broken on purpose; the simulator must find each.
 var bugs = []invariant.Bug{
-	invariant.CommitBehind, invariant.StaleTail, invariant.DedupOnLeader, invariant.DedupApart, invariant.AckEarly,
+	invariant.CommitBehind, invariant.StaleTail, invariant.SnapshotOrder, invariant.Reset,
+	invariant.DedupOnLeader, invariant.DedupApart, invariant.LeasesLost, invariant.AckEarly,
 }
 
 // plantedSeeds is how many seeds a bug may survive.
-const plantedSeeds = 2000
+const plantedSeeds = 1000
 
 // TestPlanted prints what was found, when and how.
 func TestPlanted(t *testing.T) {

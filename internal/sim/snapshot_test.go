@@ -83,7 +83,7 @@ func (w *world) carry(at int, lost bool) bool {
 // report tells the sender what came of it, if it still runs.
 func (p *parcel) report(ok bool) {
 	g := p.from
-	if g.life.node.life != g.life || g.life.group(g.id) != g {
+	if g.life.w.nodes[g.life.id].life != g.life || g.life.group(g.id) != g {
 		return
 	}
 	g.core.ReportSnapshot(storage.ReplicaID(p.m.GetTo()), ok)
