@@ -85,6 +85,14 @@ func TestAReplicasWay(t *testing.T) {
 			return r.set(g)
 		}, ErrNoReplica, "2@a voter wanted, 8@b learner wanted, 9@c voter retired"},
 		{"gone", func() error { return r.apply(&ReplicaGone{1, 9}).Err }, nil, "2@a voter wanted, 8@b learner wanted"},
+		{"doomed", func() error {
+			for id, want := range map[storage.ReplicaID]bool{2: false, 8: false, 9: true, 10: false, 99: false} {
+				if r.view.Doomed(1, id) != want {
+					return fmt.Errorf("replica %d: %v", id, !want)
+				}
+			}
+			return nil
+		}, nil, "2@a voter wanted, 8@b learner wanted"},
 		{"gone again", func() error { return r.apply(&ReplicaGone{1, 9}).Err }, nil, "2@a voter wanted, 8@b learner wanted"},
 		{"another one", func() error {
 			g := r.wish()

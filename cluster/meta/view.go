@@ -142,6 +142,16 @@ func (v *View) Replica(g storage.GroupID, id storage.ReplicaID) (Replica, bool) 
 	return Replica{}, false
 }
 
+// Doomed says that meta has given replica id of group g up for good: whoever
+// has it deletes it. It is never true of a replica that this view is only too
+// old to know.
+func (v *View) Doomed(g storage.GroupID, id storage.ReplicaID) bool {
+	if r, ok := v.Replica(g, id); ok {
+		return !r.State.Runs()
+	}
+	return id < v.Cluster.NextReplica
+}
+
 // NodeOf returns the node that a replica of group g lies on.
 func (v *View) NodeOf(g storage.GroupID, id storage.ReplicaID) (identity.NodeID, bool) {
 	r, ok := v.Replica(g, id)
