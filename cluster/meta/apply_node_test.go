@@ -80,8 +80,15 @@ func TestNodeStates(t *testing.T) {
 		to   NodeState
 		want error
 	}{
-		{NodeActive, nil}, {NodeActive, nil}, {NodeDraining, nil}, {NodeActive, nil}, {NodeDraining, nil},
-		{NodeRemoved, nil}, {NodeRemoved, nil}, {NodeActive, ErrState}, {NodeDraining, ErrState},
+		{NodeActive, nil},
+		{NodeActive, nil},
+		{NodeDraining, nil},
+		{NodeActive, nil},
+		{NodeDraining, nil},
+		{NodeRemoved, nil},
+		{NodeRemoved, nil},
+		{NodeActive, ErrState},
+		{NodeDraining, ErrState},
 	} {
 		if err := r.apply(&SetNodeState{b, s.to}).Err; !errors.Is(err, s.want) {
 			t.Errorf("%s: %v, want %v", s.to, err, s.want)

@@ -46,13 +46,9 @@ func (c *Calls) elsewhere(ctx context.Context, cmd Command, changed <-chan struc
 // is not known or that there is none; the other node tries again. body is not
 // kept.
 func (c *Calls) HandleForwarded(ctx context.Context, kind uint8, body []byte) ([]byte, error) {
-	cmd, err := decodeCommand(kind, body)
-	if err == nil {
-		err = cmd.validate()
-	}
-	if err != nil {
-		r := Result{Err: err}
-		return r.append(nil), nil
+	cmd, refusal := readCommand(kind, body)
+	if cmd == nil {
+		return refusal, nil
 	}
 	term, _ := c.store.Leading()
 	if term == 0 {
@@ -66,4 +62,18 @@ func (c *Calls) HandleForwarded(ctx context.Context, kind uint8, body []byte) ([
 		return nil, fmt.Errorf("forwarded command %d: %w", kind, r.Err)
 	}
 	return r.append(nil), nil
+}
+
+// readCommand reads and checks a command; without one there is a refusal, which
+// is a result.
+func readCommand(kind uint8, body []byte) (cmd Command, refusal []byte) {
+	cmd, err := decodeCommand(kind, body)
+	if err == nil {
+		err = cmd.validate()
+	}
+	if err != nil {
+		r := Result{Err: err}
+		return nil, r.append(nil)
+	}
+	return cmd, nil
 }

@@ -1,10 +1,15 @@
 // Package mover brings one raft group to where the map wants it. It runs where
 // the group's leader is: [Mover.Plan] is given what meta wants (the view), what
 // is so (the group's configuration), how far each replica is, and answers with
-// at most one step. The caller carries it out and asks again, each 200 ms or so
-// and whenever something changed; while a step is under way it says Busy. The
-// package has no clock and no goroutine; a Mover keeps in mind only when it saw
-// which replica active, and when it last tried to hand the leadership over.
+// at most one step. The caller carries it out, says what became of it
+// ([Mover.Done]), and asks again, each 200 ms or so. The package has no clock
+// and no goroutine; a Mover keeps in mind when it saw which replica active, the
+// step that is under way, and when it last tried to hand the leadership over.
+//
+// A change is under way until it is seen in the configuration; one whose
+// outcome is not known, until the term is over. Else this leader could report
+// that a replica is out, while the next one finds the change that brings it in
+// in its log.
 //
 // # The steps, in this order
 //

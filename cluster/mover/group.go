@@ -2,11 +2,13 @@ package mover
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
 	"github.com/waystation/waystation/cluster/meta"
+	"github.com/waystation/waystation/cluster/replica"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -18,7 +20,7 @@ type group struct {
 	wish  []meta.Replica
 	place meta.Placement
 	// voters and learners are the configuration's, ascending; while it is joint,
-	// voters are those of both halves.
+	// voters are those of both halves, and nothing but to leave it is planned.
 	voters, learners []storage.ReplicaID
 	waits            []string
 }
@@ -26,24 +28,12 @@ type group struct {
 func (m *Mover) group(in *Input) *group {
 	g := &group{m: m, in: in, wish: in.View.Wish(in.Group)}
 	g.place, _ = in.View.Placement(in.Group)
-	g.voters = ids(in.Conf.GetVoters(), in.Conf.GetVotersOutgoing())
-	g.learners = ids(in.Conf.GetLearners(), in.Conf.GetLearnersNext())
-	g.learners = slices.DeleteFunc(g.learners, func(id storage.ReplicaID) bool { return slices.Contains(g.voters, id) })
+	g.voters = slices.Concat(in.Conf.Voters, in.Conf.Outgoing)
+	slices.Sort(g.voters)
+	g.voters = slices.Compact(g.voters)
+	g.learners = slices.Clone(in.Conf.Learners)
 	return g
 }
-
-func ids(lists ...[]uint64) []storage.ReplicaID {
-	var out []storage.ReplicaID
-	for _, l := range lists {
-		for _, id := range l {
-			out = append(out, storage.ReplicaID(id))
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-func (g *group) isJoint() bool { return len(g.in.Conf.GetVotersOutgoing()) > 0 }
 
 func (g *group) name() string {
 	if g.in.Group == meta.MetaGroup {
@@ -52,8 +42,8 @@ func (g *group) name() string {
 	return fmt.Sprintf("partition %d", g.in.Group-1)
 }
 
-// replica names a replica for people.
-func (g *group) replica(id storage.ReplicaID) string {
+// label names a replica for people.
+func (g *group) label(id storage.ReplicaID) string {
 	node := "an unknown node"
 	if n, ok := g.in.View.NodeOf(g.in.Group, id); ok {
 		if known, ok := g.in.View.Node(n); ok {
@@ -85,10 +75,10 @@ func (g *group) isWanted(id storage.ReplicaID) bool {
 	return slices.ContainsFunc(g.wish, func(r meta.Replica) bool { return r.ID == id })
 }
 
-func (g *group) progress(id storage.ReplicaID) (Progress, bool) {
-	i := slices.IndexFunc(g.in.Progress, func(p Progress) bool { return p.Replica == id })
+func (g *group) progress(id storage.ReplicaID) (replica.Progress, bool) {
+	i := slices.IndexFunc(g.in.Progress, func(p replica.Progress) bool { return p.Replica == id })
 	if i < 0 {
-		return Progress{}, false
+		return replica.Progress{}, false
 	}
 	return g.in.Progress[i], true
 }
@@ -117,15 +107,15 @@ func (g *group) waitFor(id storage.ReplicaID) {
 	p, ok := g.progress(id)
 	switch {
 	case !ok || !g.m.lives(g.in, id):
-		g.wait("%s is not heard of", g.replica(id))
+		g.wait("%s is not heard of", g.label(id))
 	case p.Snapshot:
-		g.wait("%s takes a snapshot", g.replica(id))
-	case !g.caughtUp(id) && p.BehindBytes > 0:
-		g.wait("%s is %s behind", g.replica(id), size(p.BehindBytes))
+		g.wait("%s takes a snapshot", g.label(id))
+	case !g.caughtUp(id) && g.in.LogBytes != nil:
+		g.wait("%s is %s behind", g.label(id), size(g.in.LogBytes(p.Match)))
 	case !g.caughtUp(id):
-		g.wait("%s is %d entries behind", g.replica(id), g.in.Commit-p.Match)
+		g.wait("%s is %d entries behind", g.label(id), g.in.Commit-p.Match)
 	default:
-		g.wait("%s has only just come up", g.replica(id))
+		g.wait("%s has only just come up", g.label(id))
 	}
 }
 
@@ -163,12 +153,30 @@ func (g *group) report() (Step, bool) {
 	r := &meta.ReportGroup{
 		Group: g.in.Group, Version: g.place.Version, Term: g.in.Term, Voters: g.voters, Learners: g.learners,
 	}
+	if last := g.m.reported; last != nil && reflect.DeepEqual(last, r) && g.in.Now-g.m.reportedAt < g.m.cfg.Steady {
+		g.wait("meta has the report, and its answer is to come")
+		return Step{}, true
+	}
 	return Step{Kind: Report, Report: r, Text: g.name() + ": report to meta"}, true
 }
 
-func (g *group) next() Step {
+// leave waits for raft, which leaves a joint configuration by itself, and helps
+// if it was kept from it.
+func (g *group) leave() Step {
+	if g.in.Now-g.m.jointSince < g.m.cfg.Retry {
+		g.wait("its voters are changing")
+		return Step{}
+	}
+	g.m.jointSince = g.in.Now
+	return Step{Kind: Change, Change: &pb.ConfChangeV2{}, Text: g.name() + ": leave the joint configuration"}
+}
+
+func (g *group) step() Step {
+	if g.in.Conf.Joint() {
+		return g.leave()
+	}
 	if !slices.Contains(g.voters, g.in.Self) {
-		g.wait("%s leads and is no voter", g.replica(g.in.Self))
+		g.wait("%s leads and is no voter", g.label(g.in.Self))
 		return Step{}
 	}
 	if s, ok := g.report(); ok {
@@ -186,7 +194,7 @@ func (g *group) next() Step {
 func (g *group) add() (Step, bool) {
 	for _, r := range g.wish {
 		if !slices.Contains(g.voters, r.ID) && !slices.Contains(g.learners, r.ID) {
-			return g.change(fmt.Sprintf("add %s as a learner", g.replica(r.ID)), single(pb.ConfChangeAddLearnerNode, r.ID)), true
+			return g.change(fmt.Sprintf("add %s as a learner", g.label(r.ID)), single(pb.ConfChangeAddLearnerNode, r.ID)), true
 		}
 	}
 	return Step{}, false
@@ -196,7 +204,7 @@ func (g *group) add() (Step, bool) {
 func (g *group) remove() (Step, bool) {
 	for _, id := range g.learners {
 		if !g.isWanted(id) {
-			return g.change("remove "+g.replica(id), single(pb.ConfChangeRemoveNode, id)), true
+			return g.change("remove "+g.label(id), single(pb.ConfChangeRemoveNode, id)), true
 		}
 	}
 	return Step{}, false

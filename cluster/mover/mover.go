@@ -9,6 +9,7 @@ import (
 
 	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
+	"github.com/waystation/waystation/cluster/replica"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -32,19 +33,6 @@ func DefaultConfig() Config {
 	return Config{Window: 1500 * time.Millisecond, Steady: time.Second, Retry: 5 * time.Second, MaxLag: 32}
 }
 
-// Progress is how far the leader knows a replica to be.
-type Progress struct {
-	Replica storage.ReplicaID
-	// Match is the last entry that it is known to have.
-	Match uint64
-	// Active says that it was heard of lately.
-	Active bool
-	// Snapshot says that it is being sent one.
-	Snapshot bool
-	// BehindBytes is what it lacks of the log, 0 if that is not known.
-	BehindBytes int64
-}
-
 // Input is a group as its leader sees it. Nothing of it is kept or changed.
 type Input struct {
 	Group storage.GroupID
@@ -55,14 +43,13 @@ type Input struct {
 	Self storage.ReplicaID
 	Term uint64
 	// Conf is the configuration that it has applied.
-	Conf *pb.ConfState
+	Conf replica.Conf
 	// Commit is the commit index.
-	Commit   uint64
-	Progress []Progress
-	// Busy says that a step is under way: a report or a change whose outcome is
-	// not there yet, however long that takes, or a leadership that is being
-	// handed over.
-	Busy bool
+	Commit uint64
+	// Progress is what the leader knows of the other replicas.
+	Progress []replica.Progress
+	// LogBytes, if there is one, says how much of the log comes behind an index.
+	LogBytes func(index uint64) int64
 	// Avoid are the nodes that should not lead, this one maybe among them, as far
 	// as is known here: their clock is off, or they are about to stop. Draining
 	// ones need not be named.
@@ -75,15 +62,15 @@ type Input struct {
 type Kind int
 
 const (
-	// None: the group is as it should be.
+	// None says that the group is as it should be.
 	None Kind = iota
-	// Wait: it is not, and nothing can be done now.
+	// Wait says that it is not, and that nothing can be done now.
 	Wait
-	// Report: Step.Report is to be proposed to meta.
+	// Report has Step.Report proposed to meta.
 	Report
-	// Change: Step.Change is to be proposed to the group, in Input.Term.
+	// Change has Step.Change proposed to the group, in Input.Term.
 	Change
-	// Transfer: the leadership is to be handed to Step.To.
+	// Transfer has the leadership handed to Step.To.
 	Transfer
 )
 
@@ -117,60 +104,108 @@ type Step struct {
 	Waits []string
 }
 
-// Mover plans the steps of one group. It is not safe for concurrent use.
+// Outcome is what became of a step.
+type Outcome int
+
+const (
+	// Made says that it was done; a change is applied, or about to be.
+	Made Outcome = iota
+	// NotMade says that nothing was done, nor ever will be.
+	NotMade
+	// Unknown says that it may still be done.
+	Unknown
+)
+
+// Mover plans the steps of one group. It is not safe for concurrent use. One
+// Mover must plan all steps of a term.
 type Mover struct {
 	cfg  Config
 	term uint64
 	// seen is when a replica was last active, since when it has lived without a
 	// break.
 	seen, since map[storage.ReplicaID]time.Duration
-	tried       time.Duration
-	hasTried    bool
-	jointSince  time.Duration
-	joint       bool
+
+	// doing is the step under way. A change that was made is so until it is seen
+	// in the configuration, which was before.
+	doing  Kind
+	made   bool
+	before replica.Conf
+	// reported is the report that meta took last, at reportedAt.
+	reported   *meta.ReportGroup
+	reportedAt time.Duration
+
+	tried      time.Duration
+	hasTried   bool
+	jointSince time.Duration
+	joint      bool
 }
 
 // New returns a Mover that has seen nothing yet.
 func New(c Config) *Mover { return &Mover{cfg: c} }
 
 // Plan returns the next step. It is called only while this replica leads; it
-// notices a new term by itself.
+// notices a new term by itself. After a step that is to be carried out, it
+// returns Wait until Done was called.
 func (m *Mover) Plan(in Input) Step {
 	m.look(&in)
 	if len(in.View.Wish(in.Group)) == 0 {
 		return Step{Kind: None}
 	}
 	g := m.group(&in)
-	joint := g.isJoint()
-	if joint && !m.joint {
-		m.jointSince = in.Now
-	}
-	m.joint = joint
-	switch {
-	case in.Busy:
+	if m.busy(&in) {
 		return Step{Kind: Wait, Waits: []string{g.name() + ": a step is under way"}}
-	case joint:
-		return m.leaveJoint(g)
 	}
-	step := g.next()
+	if joint := in.Conf.Joint(); joint != m.joint {
+		m.joint, m.jointSince = joint, in.Now
+	}
+	step := g.step()
 	step.Waits = g.waits
 	if step.Kind == None && len(g.waits) > 0 {
 		step.Kind = Wait
 	}
-	if step.Kind == Transfer {
-		m.tried, m.hasTried = in.Now, true
-	}
+	m.begin(&in, &step)
 	return step
 }
 
-// leaveJoint waits for raft, which leaves a joint configuration by itself, and
-// helps if it was kept from it.
-func (m *Mover) leaveJoint(g *group) Step {
-	if g.in.Now-m.jointSince < m.cfg.Retry {
-		return Step{Kind: Wait, Waits: []string{g.name() + ": its voters are changing"}}
+func (m *Mover) begin(in *Input, s *Step) {
+	switch s.Kind {
+	case Report:
+		m.reported, m.reportedAt = s.Report, in.Now
+	case Change:
+		m.before = in.Conf
+	case Transfer:
+		m.tried, m.hasTried = in.Now, true
+	default:
+		return
 	}
-	m.jointSince = g.in.Now
-	return Step{Kind: Change, Change: &pb.ConfChangeV2{}, Text: g.name() + ": leave the joint configuration"}
+	m.doing, m.made = s.Kind, false
+}
+
+// Done says what became of the step that Plan returned last, in that term. It
+// is called once for each, however long it takes: a change whose outcome is not
+// known may still be made by the next leader, so that this one may never again
+// say in its term who the members are.
+func (m *Mover) Done(term uint64, o Outcome) {
+	switch {
+	case term != m.term || m.doing == None:
+	case m.doing == Change && o == Made:
+		m.made = true
+	case m.doing == Change && o == Unknown:
+		// Until the next term.
+	default:
+		if m.doing == Report && o != Made {
+			m.reported = nil
+		}
+		m.doing = None
+	}
+}
+
+// busy says that a step is under way.
+func (m *Mover) busy(in *Input) bool {
+	if m.doing == Change && m.made && !in.Conf.Equal(m.before) {
+		m.doing = None
+	}
+	return m.doing != None
 }
 
 // look notes who is active.
@@ -178,7 +213,7 @@ func (m *Mover) look(in *Input) {
 	if in.Term != m.term || m.seen == nil {
 		m.term = in.Term
 		m.seen, m.since = map[storage.ReplicaID]time.Duration{}, map[storage.ReplicaID]time.Duration{}
-		m.hasTried, m.joint = false, false
+		m.hasTried, m.joint, m.doing, m.reported = false, false, None, nil
 	}
 	for _, p := range in.Progress {
 		last, known := m.seen[p.Replica]
@@ -194,7 +229,7 @@ func (m *Mover) look(in *Input) {
 		m.seen[p.Replica] = in.Now
 	}
 	for id := range m.seen {
-		if !slices.ContainsFunc(in.Progress, func(p Progress) bool { return p.Replica == id }) {
+		if !slices.ContainsFunc(in.Progress, func(p replica.Progress) bool { return p.Replica == id }) {
 			delete(m.seen, id)
 			delete(m.since, id)
 		}

@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
-	pb "go.etcd.io/raft/v3/raftpb"
-
 	"github.com/waystation/waystation/cluster/meta"
+	"github.com/waystation/waystation/cluster/replica"
+	"github.com/waystation/waystation/storage"
 )
 
 // Raft clears RecentActive at every election timeout: a look that always comes
@@ -25,8 +25,10 @@ func TestALookMayMissWhoIsActive(t *testing.T) {
 		switch s := y.mover.Plan(in); s.Kind {
 		case Report:
 			y.must(s.Report)
+			y.mover.Done(y.term, Made)
 		case Change:
 			y.propose(s.Change)
+			y.mover.Done(y.term, Made)
 			y.leave()
 		case Transfer:
 			return
@@ -36,26 +38,57 @@ func TestALookMayMissWhoIsActive(t *testing.T) {
 	t.Fatal("the leadership was never handed over")
 }
 
-func TestBusyWaits(t *testing.T) {
+// What is under way is waited for: a change until it is seen, or, when its
+// outcome is not known, until the term is over.
+func TestOneStepAtATime(t *testing.T) {
 	y := newToy(t.Fatalf)
 	y.must(&meta.JoinNode{Node: member("b")})
 	y.must(&meta.SetMap{Generation: y.view.Cluster.Generation, Groups: []meta.GroupWish{y.wish([]string{"a=voter", "b=learner"})}})
-	y.busy = true
-	if s := y.mover.Plan(y.input(y.view)); s.Kind != Wait || len(s.Waits) != 1 {
-		t.Fatalf("%+v", s)
+	plan := func(want Kind) Step {
+		t.Helper()
+		y.now += 200 * time.Millisecond
+		s := y.mover.Plan(y.input(y.view))
+		if s.Kind != want || want == Wait && len(s.Waits) != 1 {
+			t.Fatalf("%+v, want %s", s, want)
+		}
+		return s
 	}
-	y.busy = false
-	if s := y.mover.Plan(y.input(y.view)); s.Kind != Report {
-		t.Fatalf("%+v", s)
+	plan(Report)
+	plan(Wait)
+	y.mover.Done(y.term, Unknown)
+	r := plan(Report).Report // a report may be repeated
+	y.mover.Done(y.term, Made)
+	plan(Wait) // meta took it; this view does not show it yet
+	y.must(r)
+	plan(Change)
+	y.mover.Done(y.term-1, NotMade) // of an earlier term
+	plan(Wait)
+	y.mover.Done(y.term, NotMade)
+	c := plan(Change).Change
+	y.mover.Done(y.term, Made)
+	plan(Wait) // made, and not seen yet
+	y.propose(c)
+	y.must(plan(Report).Report)
+	y.mover.Done(y.term, Made)
+	plan(None)
+
+	y.must(&meta.SetMap{Generation: y.view.Cluster.Generation, Groups: []meta.GroupWish{y.wish([]string{"a=voter"})}})
+	y.must(plan(Report).Report)
+	y.mover.Done(y.term, Made)
+	plan(Change)
+	y.mover.Done(y.term, Unknown)
+	for range 50 {
+		plan(Wait)
 	}
+	y.term++
+	plan(Report)
 }
 
 // Raft leaves a joint configuration by itself; if it was kept from it, it is
 // told to after a while.
 func TestAJointConfigurationIsLeft(t *testing.T) {
 	y := newToy(t.Fatalf)
-	joint := true
-	y.conf = &pb.ConfState{Voters: []uint64{2}, VotersOutgoing: []uint64{2, 7}, AutoLeave: &joint}
+	y.conf = replica.Conf{Voters: []storage.ReplicaID{2}, Outgoing: []storage.ReplicaID{2, 7}, AutoLeave: true}
 	for range 40 {
 		y.now += 200 * time.Millisecond
 		s := y.mover.Plan(y.input(y.view))
@@ -77,7 +110,7 @@ func TestNothingToDoForAnUnknownGroup(t *testing.T) {
 		t.Fatalf("%+v", s)
 	}
 	in = y.input(y.view)
-	in.Conf = &pb.ConfState{Voters: []uint64{99}}
+	in.Conf = replica.SoleVoter(99)
 	if s := y.mover.Plan(in); s.Kind != Wait {
 		t.Fatalf("leading without a vote: %+v", s)
 	}

@@ -7,10 +7,9 @@ import (
 	"testing"
 	"time"
 
-	pb "go.etcd.io/raft/v3/raftpb"
-
 	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
+	"github.com/waystation/waystation/cluster/replica"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -23,7 +22,7 @@ type chaos struct {
 	did     map[string]int
 	nodes   []string
 	views   map[identity.NodeID]*meta.View
-	pending *pb.ConfState
+	pending *replica.Conf
 	reports []*meta.ReportGroup
 	zombies []toy
 	// erased were deleted after they were retired; broken ones are none of them.
@@ -60,28 +59,29 @@ func (c *chaos) bool() bool { return c.rng.IntN(2) == 0 }
 // holds says that every configuration that is or may come next has a majority
 // among the living.
 func (c *chaos) holds() bool {
-	for _, conf := range []*pb.ConfState{c.conf, c.pending} {
-		if conf == nil {
-			continue
-		}
-		left := conf
-		if len(conf.GetVotersOutgoing()) > 0 {
-			left, _ = changed(conf, &pb.ConfChangeV2{})
-		}
-		if !c.hasQuorum(conf) || !c.hasQuorum(left) {
+	for _, conf := range c.possible() {
+		if !c.hasQuorum(conf) || !c.hasQuorum(left(conf)) {
 			return false
 		}
 	}
 	return true
 }
 
+// possible are the configuration and the one that is proposed.
+func (c *chaos) possible() []replica.Conf {
+	if c.pending == nil {
+		return []replica.Conf{c.conf}
+	}
+	return []replica.Conf{c.conf, *c.pending}
+}
+
 func (c *chaos) check() {
 	if !c.holds() {
 		c.fatalf("no majority of %s lives", c.members())
 	}
-	for _, conf := range []*pb.ConfState{c.conf, c.pending} {
-		for _, v := range slices.Concat(conf.GetVoters(), conf.GetVotersOutgoing()) {
-			if c.erased[storage.ReplicaID(v)] {
+	for _, conf := range c.possible() {
+		for _, v := range slices.Concat(conf.Voters, conf.Outgoing) {
+			if c.erased[v] {
 				c.fatalf("replica %d votes in %s after it was deleted", v, describe(c.toy, conf))
 			}
 		}
@@ -151,11 +151,10 @@ func (c *chaos) seeMeta()   { c.views[nodeID(c.node())] = c.view }
 // notice lets so much time pass that the leader knows who is down.
 func (c *chaos) notice() {
 	in := c.input(c.views[c.nodeOf(c.leader)])
-	in.Busy = true
 	for range 10 {
 		c.now += 200 * time.Millisecond
 		in.Now = c.now
-		c.mover.Plan(in)
+		c.mover.look(&in)
 	}
 }
 
@@ -166,19 +165,20 @@ func (c *chaos) electIfDead() {
 	c.notice()
 }
 
-// newLeader has a living voter lead. What was proposed is in its log or not.
+// newLeader has a living voter lead. What was proposed is in its log or not; it
+// may end up as no member by that, and then gives up.
 func (c *chaos) newLeader() {
+	c.depose()
 	c.settlePending(c.bool())
 	var able []storage.ReplicaID
-	for _, v := range c.conf.GetVoters() {
-		if id := storage.ReplicaID(v); c.lives(id) && c.match[id] == c.commit {
+	for _, id := range c.conf.Voters {
+		if c.lives(id) && c.match[id] == c.commit {
 			able = append(able, id)
 		}
 	}
 	if len(able) == 0 {
 		return
 	}
-	c.depose()
 	c.elect(able[c.rng.IntN(len(able))])
 	c.notice()
 }
@@ -197,23 +197,23 @@ func (c *chaos) advance() {
 		return
 	}
 	have := []storage.ReplicaID{c.leader}
-	members := ids(c.conf.GetVoters(), c.conf.GetVotersOutgoing())
+	members := everybody(replica.Conf{Voters: c.conf.Voters, Outgoing: c.conf.Outgoing})
 	c.rng.Shuffle(len(members), func(i, j int) { members[i], members[j] = members[j], members[i] })
-	enough := func(voters []uint64) bool {
+	enough := func(voters []storage.ReplicaID) bool {
 		n := 0
 		for _, v := range voters {
-			if slices.Contains(have, storage.ReplicaID(v)) {
+			if slices.Contains(have, v) {
 				n++
 			}
 		}
 		return len(voters) == 0 || n > len(voters)/2
 	}
 	for _, id := range members {
-		if id != c.leader && c.lives(id) && (c.bool() || !enough(c.conf.GetVoters()) || !enough(c.conf.GetVotersOutgoing())) {
+		if id != c.leader && c.lives(id) && (c.bool() || !enough(c.conf.Voters) || !enough(c.conf.Outgoing)) {
 			have = append(have, id)
 		}
 	}
-	if !enough(c.conf.GetVoters()) || !enough(c.conf.GetVotersOutgoing()) {
+	if !enough(c.conf.Voters) || !enough(c.conf.Outgoing) {
 		return
 	}
 	c.commit100(have)
@@ -226,11 +226,17 @@ func (c *chaos) commit100(have []storage.ReplicaID) {
 	}
 }
 
+// settlePending decides about what was proposed, and tells the leader, unless it
+// is none any more.
 func (c *chaos) settlePending(kept bool) {
-	if c.pending != nil && kept {
-		c.conf = c.pending
+	if c.pending == nil {
+		return
 	}
-	c.pending, c.busy = nil, false
+	if kept {
+		c.conf = *c.pending
+		c.mover.Done(c.term, Made)
+	}
+	c.pending = nil
 }
 
 func (c *chaos) planLeader() {
@@ -238,26 +244,27 @@ func (c *chaos) planLeader() {
 		return
 	}
 	c.now += 200 * time.Millisecond
-	c.busy = c.pending != nil
 	s := c.mover.Plan(c.input(c.views[c.nodeOf(c.leader)]))
 	switch s.Kind {
 	case Report:
 		c.reports = append(c.reports, s.Report)
+		c.mover.Done(c.term, []Outcome{Made, NotMade, Unknown}[c.rng.IntN(3)])
 	case Change:
 		now := c.conf
 		c.did["change"]++
 		c.propose(s.Change)
-		c.pending, c.conf = c.conf, now
-		if len(c.pending.GetVotersOutgoing()) > 0 {
+		next := c.conf
+		c.pending, c.conf = &next, now
+		if next.Joint() {
 			c.did["swap"]++
 		}
-		if len(c.pending.GetVoters()) == 5 {
+		if len(next.Voters) == 5 {
 			c.did["voters"]++
 		}
 	case Transfer:
 		if c.lives(s.To) {
 			c.did["transfer"]++
-			c.settlePending(true)
+			c.mover.Done(c.term, Made)
 			c.depose()
 			c.elect(s.To)
 			c.notice()
@@ -265,7 +272,11 @@ func (c *chaos) planLeader() {
 	}
 }
 
-func (c *chaos) decide() { c.settlePending(c.pending != nil && c.hasQuorum(c.pending)) }
+func (c *chaos) decide() {
+	if c.pending != nil && c.hasQuorum(*c.pending) {
+		c.settlePending(true)
+	}
+}
 
 func (c *chaos) leaveJoint() {
 	if c.pending == nil {
@@ -280,12 +291,14 @@ func (c *chaos) planZombie() {
 	}
 	z := &c.zombies[c.rng.IntN(len(c.zombies))]
 	in := z.input(c.views[c.nodeOf(z.leader)])
-	in.Now, in.Busy = c.now, false
+	in.Now = c.now
 	if in.View == nil {
 		return
 	}
+	z.mover.Done(z.term, Unknown) // of what it proposed last
 	if s := z.mover.Plan(in); s.Kind == Report {
 		c.did["zombie"]++
+		z.mover.Done(z.term, Made)
 		c.reports = append(c.reports, s.Report)
 	}
 }
@@ -327,6 +340,10 @@ func (c *chaos) eraseOne() {
 func (c *chaos) heal() {
 	c.down = map[identity.NodeID]bool{}
 	c.settlePending(true)
+	c.catchUp()
+	if !c.conf.Votes(c.leader) {
+		c.newLeader()
+	}
 	for _, r := range c.reports {
 		_ = c.apply(r)
 	}
@@ -372,7 +389,7 @@ func (c *chaos) eraseNode(n identity.NodeID) {
 	}
 }
 
-var histories = flag.Uint64("histories", 80, "how many random histories are tried")
+var histories = flag.Uint64("histories", 60, "how many random histories are tried")
 
 // Whatever happens, a majority lives, no deleted replica votes, and in the end
 // the group is where the map wants it.

@@ -19,7 +19,8 @@ import (
 //	map a=voter* b=learner   the group's wish; the star is who should lead
 //	replace b         the replica on b was quarantined
 //	down b, up b      a node fails, or comes back
-//	behind b 12MiB    the replica on b lacks so much, until behind b 0
+//	behind b 90       the replica on b lacks so many entries, until behind b 0
+//	bytes             from now on the size of the log is known: 1 MiB an entry
 //	avoid b           node b should not lead; avoid alone ends that
 //	elect b           the replica on b leads
 //	run               plan and do until nothing changes any more, 200 ms a look
@@ -60,19 +61,18 @@ func (t *toy) command(tt *testing.T, out *strings.Builder, f []string) {
 		t.down[nodeID(f[1])] = f[0] == "down"
 	case "behind":
 		id, _ := t.view.ReplicaOn(partition, nodeID(f[1]))
-		t.behind[id] = bytesOf(tt, f[2])
-		t.match[id] = t.commit - min(t.commit, uint64(t.behind[id])/1024)
+		n, err := strconv.ParseUint(f[2], 10, 64)
+		if err != nil {
+			tt.Fatal(err)
+		}
+		t.behind[id], t.match[id] = n, t.commit-n
+	case "bytes":
+		t.logBytes = true
 	case "avoid":
 		t.avoid = nil
 		for _, n := range f[1:] {
 			t.avoid = append(t.avoid, nodeID(n))
 		}
-	case "commit":
-		n, err := strconv.ParseUint(f[1], 10, 64)
-		if err != nil {
-			tt.Fatal(err)
-		}
-		t.commit = n
 	case "elect":
 		id, _ := t.view.ReplicaOn(partition, nodeID(f[1]))
 		t.elect(id)
@@ -85,25 +85,15 @@ func (t *toy) command(tt *testing.T, out *strings.Builder, f []string) {
 		if err != nil {
 			tt.Fatal(err)
 		}
-		t.busy = true
 		for end := t.now + d; t.now < end; {
 			t.now += 200 * time.Millisecond
 			t.catchUp()
-			t.mover.Plan(t.input(t.view))
+			in := t.input(t.view)
+			t.mover.look(&in)
 		}
-		t.busy = false
 	default:
 		tt.Fatalf("command %q", f[0])
 	}
-}
-
-func bytesOf(tt *testing.T, s string) int64 {
-	number, unit := strings.TrimRight(s, "KMGiB"), strings.TrimLeft(s, "0123456789")
-	n, err := strconv.ParseInt(number, 10, 64)
-	if err != nil {
-		tt.Fatal(err)
-	}
-	return n * map[string]int64{"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}[unit]
 }
 
 func (t *toy) wish(parts []string) meta.GroupWish {
@@ -127,6 +117,7 @@ func (t *toy) look(out *strings.Builder) Kind {
 	switch s.Kind {
 	case Report:
 		err := t.apply(s.Report)
+		t.mover.Done(t.term, map[bool]Outcome{true: Made, false: NotMade}[err == nil])
 		fmt.Fprintf(out, "report: version %d, term %d, voters %v, learners %v", s.Report.Version, s.Report.Term, s.Report.Voters, s.Report.Learners)
 		if p, _ := t.view.Placement(partition); p.Settled {
 			out.WriteString(": settled")
@@ -137,10 +128,12 @@ func (t *toy) look(out *strings.Builder) Kind {
 		out.WriteString("\n")
 	case Change:
 		t.propose(s.Change)
+		t.mover.Done(t.term, Made)
 		fmt.Fprintf(out, "change: %s\n  %s\n", s.Text, t.members())
 		t.leave()
 	case Transfer:
 		fmt.Fprintf(out, "transfer: %s\n", s.Text)
+		t.mover.Done(t.term, Made)
 		if t.lives(s.To) {
 			t.elect(s.To)
 		}

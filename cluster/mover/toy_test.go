@@ -6,12 +6,11 @@ import (
 	"strings"
 	"time"
 
-	"go.etcd.io/raft/v3/confchange"
 	pb "go.etcd.io/raft/v3/raftpb"
-	"go.etcd.io/raft/v3/tracker"
 
 	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
+	"github.com/waystation/waystation/cluster/replica"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -22,18 +21,19 @@ type toy struct {
 	view   *meta.View
 	wallMs int64
 
-	conf   *pb.ConfState
+	conf   replica.Conf
 	term   uint64
 	leader storage.ReplicaID
 	commit uint64
 	match  map[storage.ReplicaID]uint64
-	behind map[storage.ReplicaID]int64
+	behind map[storage.ReplicaID]uint64
 	gone   map[storage.ReplicaID]bool
 	down   map[identity.NodeID]bool
 	avoid  []identity.NodeID
 	mover  *Mover
 	now    time.Duration
-	busy   bool
+
+	logBytes bool // the size of the log is known: 1 MiB an entry
 }
 
 const partition = storage.GroupID(1)
@@ -43,12 +43,12 @@ func nodeID(name string) identity.NodeID { return identity.NodeID{name[0]} }
 func newToy(fatalf func(format string, args ...any)) *toy {
 	t := &toy{
 		fatalf: fatalf, view: &meta.View{}, term: 5, commit: 100, match: map[storage.ReplicaID]uint64{},
-		behind: map[storage.ReplicaID]int64{}, gone: map[storage.ReplicaID]bool{}, down: map[identity.NodeID]bool{},
+		behind: map[storage.ReplicaID]uint64{}, gone: map[storage.ReplicaID]bool{}, down: map[identity.NodeID]bool{},
 		mover: New(DefaultConfig()),
 	}
 	t.must(&meta.Init{Cluster: meta.ClusterID{1}, Name: "toy", Partitions: 1, FeatureLevel: 1, Node: member("a")})
 	t.leader, _ = t.view.ReplicaOn(partition, nodeID("a"))
-	t.conf = &pb.ConfState{Voters: []uint64{uint64(t.leader)}}
+	t.conf = replica.SoleVoter(t.leader)
 	t.match[t.leader] = t.commit
 	return t
 }
@@ -84,81 +84,74 @@ func (t *toy) lives(id storage.ReplicaID) bool {
 	return ok && !t.down[r.Node] && !t.gone[id] && r.State != meta.ReplicaBroken && r.State != meta.ReplicaErased
 }
 
-func (t *toy) quorum(voters []uint64) bool {
+func (t *toy) quorum(voters []storage.ReplicaID) bool {
 	n := 0
 	for _, v := range voters {
-		if t.lives(storage.ReplicaID(v)) {
+		if t.lives(v) {
 			n++
 		}
 	}
 	return len(voters) == 0 || n > len(voters)/2
 }
 
-func (t *toy) hasQuorum(c *pb.ConfState) bool {
-	return t.quorum(c.GetVoters()) && t.quorum(c.GetVotersOutgoing())
-}
+func (t *toy) hasQuorum(c replica.Conf) bool { return t.quorum(c.Voters) && t.quorum(c.Outgoing) }
 
 // caughtUp says that a majority lives and has all but a little.
-func (t *toy) caughtUp(voters []uint64) bool {
+func (t *toy) caughtUp(voters []storage.ReplicaID) bool {
 	n := 0
-	for _, v := range voters {
-		if id := storage.ReplicaID(v); t.lives(id) && t.match[id]+DefaultConfig().MaxLag >= t.commit {
+	for _, id := range voters {
+		if t.lives(id) && t.match[id]+DefaultConfig().MaxLag >= t.commit {
 			n++
 		}
 	}
 	return n > len(voters)/2
 }
 
-// changed is the configuration that a change leads to.
-func changed(c *pb.ConfState, cc *pb.ConfChangeV2) (*pb.ConfState, error) {
-	chg := confchange.Changer{Tracker: tracker.MakeProgressTracker(10, 0), LastIndex: 10}
-	cfg, trk, err := confchange.Restore(chg, c)
-	if err != nil {
-		return nil, err
+// left is the configuration that a joint one becomes.
+func left(c replica.Conf) replica.Conf {
+	if next, err := c.Next(&pb.ConfChangeV2{}); err == nil {
+		return next
 	}
-	chg.Tracker.Config, chg.Tracker.Progress = cfg, trk
-	if cc.LeaveJoint() {
-		cfg, _, err = chg.LeaveJoint()
-	} else if auto, joint := cc.EnterJoint(); joint {
-		cfg, _, err = chg.EnterJoint(auto, cc.GetChanges()...)
-	} else {
-		cfg, _, err = chg.Simple(cc.GetChanges()...)
-	}
-	chg.Tracker.Config = cfg
-	return chg.Tracker.ConfState(), err
+	return c
+}
+
+// everybody is all that belong to the group.
+func everybody(c replica.Conf) []storage.ReplicaID {
+	all := slices.Concat(c.Voters, c.Outgoing, c.Learners)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 // input is what the leader sees, with a view that may be old.
 func (t *toy) input(view *meta.View) Input {
 	in := Input{
-		Group: partition, View: view, Self: t.leader, Term: t.term, Conf: t.conf, Commit: t.commit, Busy: t.busy,
+		Group: partition, View: view, Self: t.leader, Term: t.term, Conf: t.conf, Commit: t.commit,
 		Avoid: t.avoid, Now: t.now,
 	}
-	for _, id := range ids(t.conf.GetVoters(), t.conf.GetLearners(), t.conf.GetVotersOutgoing(), t.conf.GetLearnersNext()) {
-		in.Progress = append(in.Progress, Progress{
-			Replica: id, Match: t.match[id], Active: t.lives(id), BehindBytes: t.behind[id],
-			Snapshot: t.lives(id) && t.match[id] == 0 && t.behind[id] == 0,
-		})
+	for _, id := range everybody(t.conf) {
+		if id != t.leader {
+			in.Progress = append(in.Progress, replica.Progress{
+				Replica: id, Match: t.match[id], Active: t.lives(id),
+				Snapshot: t.lives(id) && t.match[id] == 0 && t.behind[id] == 0,
+			})
+		}
+	}
+	if t.logBytes {
+		in.LogBytes = func(index uint64) int64 { return int64(t.commit-index) << 20 }
 	}
 	return in
 }
 
 // propose carries a change out, and looks that it may be made.
 func (t *toy) propose(cc *pb.ConfChangeV2) {
-	next, err := changed(t.conf, cc)
+	next, err := t.conf.Next(cc)
 	if err != nil {
 		t.fatalf("change %s of %s: %v", pb.ConfChangesToString(cc.GetChanges()), t.members(), err)
 	}
-	if !t.hasQuorum(next) || !t.caughtUp(next.GetVoters()) {
+	if !t.hasQuorum(next) || !t.conf.Joint() && !slices.Equal(next.Voters, t.conf.Voters) && !t.caughtUp(next.Voters) {
 		t.fatalf("change of %s takes the quorum away: %s", t.members(), describe(t, next))
 	}
-	final := next
-	if len(next.GetVotersOutgoing()) > 0 {
-		if final, err = changed(next, &pb.ConfChangeV2{}); err != nil {
-			t.fatalf("leave: %v", err)
-		}
-	}
-	if !slices.Contains(final.GetVoters(), uint64(t.leader)) {
+	if final := left(next); !slices.Contains(final.Voters, t.leader) {
 		t.fatalf("replica %d takes itself out while it leads: %s", t.leader, describe(t, final))
 	}
 	t.conf = next
@@ -166,8 +159,8 @@ func (t *toy) propose(cc *pb.ConfChangeV2) {
 
 // leave ends a joint configuration, as raft does by itself.
 func (t *toy) leave() {
-	if len(t.conf.GetVotersOutgoing()) > 0 && t.hasQuorum(t.conf) {
-		t.conf, _ = changed(t.conf, &pb.ConfChangeV2{})
+	if t.conf.Joint() && t.hasQuorum(t.conf) {
+		t.conf = left(t.conf)
 	}
 }
 
@@ -180,7 +173,7 @@ func (t *toy) elect(id storage.ReplicaID) {
 
 // catchUp brings what lives and is not held back up to the commit index.
 func (t *toy) catchUp() {
-	for _, id := range ids(t.conf.GetVoters(), t.conf.GetLearners(), t.conf.GetVotersOutgoing(), t.conf.GetLearnersNext()) {
+	for _, id := range everybody(t.conf) {
 		if t.lives(id) && t.behind[id] == 0 {
 			t.match[id] = t.commit
 		}
@@ -199,24 +192,24 @@ func (t *toy) erase() {
 
 func (t *toy) members() string { return describe(t, t.conf) }
 
-func describe(t *toy, c *pb.ConfState) string {
-	list := func(what string, members []uint64) string {
+func describe(t *toy, c replica.Conf) string {
+	list := func(what string, members []storage.ReplicaID) string {
 		if len(members) == 0 {
 			return ""
 		}
 		var out []string
 		for _, id := range members {
 			s := fmt.Sprint(id)
-			if r, ok := t.view.Replica(partition, storage.ReplicaID(id)); ok {
+			if r, ok := t.view.Replica(partition, id); ok {
 				s += "@" + string(r.Node[:1])
 			}
-			if storage.ReplicaID(id) == t.leader {
+			if id == t.leader {
 				s += "*"
 			}
 			out = append(out, s)
 		}
 		return what + strings.Join(out, " ")
 	}
-	return list("voters ", c.GetVoters()) + list(" learners ", c.GetLearners()) +
-		list(" outgoing ", c.GetVotersOutgoing()) + list(" next learners ", c.GetLearnersNext())
+	return list("voters ", c.Voters) + list(" learners ", c.Learners) +
+		list(" outgoing ", c.Outgoing) + list(" next learners ", c.LearnersNext)
 }

@@ -123,7 +123,7 @@ func (g *group) swap(target []storage.ReplicaID) Step {
 	for _, id := range target {
 		if !slices.Contains(g.voters, id) {
 			changes = append(changes, single(pb.ConfChangeAddNode, id))
-			text = append(text, g.replica(id)+" votes")
+			text = append(text, g.label(id)+" votes")
 		}
 	}
 	for _, id := range g.voters {
@@ -131,10 +131,10 @@ func (g *group) swap(target []storage.ReplicaID) Step {
 		case slices.Contains(target, id):
 		case g.isWanted(id):
 			changes = append(changes, single(pb.ConfChangeAddLearnerNode, id))
-			text = append(text, g.replica(id)+" votes no more")
+			text = append(text, g.label(id)+" votes no more")
 		default:
 			changes = append(changes, single(pb.ConfChangeRemoveNode, id))
-			text = append(text, g.replica(id)+" leaves")
+			text = append(text, g.label(id)+" leaves")
 		}
 	}
 	return g.change(strings.Join(text, ", "), changes...)
@@ -201,8 +201,8 @@ func (g *group) transfer(to storage.ReplicaID) (Step, bool) {
 		g.waitFor(to)
 		return Step{}, false
 	case g.m.hasTried && g.in.Now-g.m.tried < g.m.cfg.Retry:
-		g.wait("%s is to lead and has not taken over", g.replica(to))
+		g.wait("%s is to lead and has not taken over", g.label(to))
 		return Step{}, false
 	}
-	return Step{Kind: Transfer, To: to, Text: fmt.Sprintf("%s: %s is to lead", g.name(), g.replica(to))}, true
+	return Step{Kind: Transfer, To: to, Text: fmt.Sprintf("%s: %s is to lead", g.name(), g.label(to))}, true
 }

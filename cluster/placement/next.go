@@ -97,9 +97,9 @@ func (p *plan) targets() []target {
 		} else {
 			nodes = p.placePartition(g, t.current)
 		}
-		ok := false
-		if t.wish, ok = p.wish(g, nodes); !ok {
-			t.wish = keep(t.current)
+		t.wish = keep(t.current)
+		if wish, ok := p.wish(g, nodes); ok {
+			t.wish = wish
 		}
 		t.urgency = p.urgency(&t)
 		out = append(out, t)
