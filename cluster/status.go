@@ -15,6 +15,9 @@ type Status struct {
 	Leader storage.ReplicaID
 	Leads  bool
 	Term   uint64
+	// Opened says that it leads and that Conf has in it all that earlier leaders
+	// changed: the first entry of Term is applied.
+	Opened bool
 	// Commit is the last index known to be committed, Applied the last one
 	// applied here.
 	Commit, Applied uint64
@@ -49,8 +52,9 @@ func (e *Engine) Status(id storage.GroupID) Status {
 		Conf: s.Conf, Progress: s.progress,
 	}
 	out.Leads = g.leads.Load() == s.Term && s.Leads
+	out.Opened = out.Leads && s.Opened
 	if f := g.failure.Load(); f != nil {
-		out.Err, out.Leads, out.Leader, out.Progress = f.err, false, 0, nil
+		out.Err, out.Leads, out.Opened, out.Leader, out.Progress = f.err, false, false, 0, nil
 	}
 	return out
 }

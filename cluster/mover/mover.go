@@ -38,8 +38,8 @@ type Input struct {
 	Group storage.GroupID
 	// View is meta's state as this node has it.
 	View *meta.View
-	// Self is the leading replica, Term the term that it leads in and whose
-	// first entry it has applied.
+	// Self is the leading replica, Term the term that it leads in. The first entry
+	// of Term must be applied: before, Conf may lack what an earlier leader changed.
 	Self storage.ReplicaID
 	Term uint64
 	// Conf is the configuration that it has applied.

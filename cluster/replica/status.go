@@ -20,6 +20,9 @@ type Status struct {
 	// what it says of this replica.
 	Conf             Conf
 	Alone, SoleVoter bool
+	// Opened says that this replica leads and has applied the first entry of its
+	// term: Conf has in it all that earlier leaders changed.
+	Opened bool
 }
 
 // Progress is what a leader knows of another replica.
@@ -37,10 +40,12 @@ type Progress struct {
 
 // Status returns the replica's state as it last came out of Ready.
 func (r *Replica) Status() Status {
+	applied := r.rn.BasicStatus().Applied
 	return Status{
-		Change: r.change, Commit: r.hard.Commit, Applied: r.rn.BasicStatus().Applied,
+		Change: r.change, Commit: r.hard.Commit, Applied: applied,
 		First: r.log.truncated.Index + 1, Last: r.log.written,
 		Conf: r.conf, Alone: r.Alone(), SoleVoter: r.SoleVoter(),
+		Opened: r.change.Leads && r.termStart != 0 && applied >= r.termStart,
 	}
 }
 

@@ -29,8 +29,14 @@ type moves struct {
 // groupMoves is one group's. The mover is the loop's alone.
 type groupMoves struct {
 	mover *mover.Mover
-	busy  bool     // guarded by moves.mu: a step is under way
+	ended []ended  // guarded by moves.mu: what the mover was not told yet
 	text  []string // guarded by moves.mu: what it does, or waits for
+}
+
+// ended is what became of a step.
+type ended struct {
+	term    uint64
+	outcome mover.Outcome
 }
 
 func (x *moves) group(g storage.GroupID) *groupMoves {
@@ -53,7 +59,7 @@ func (m *Member) move() {
 	for {
 		v := p.Meta.View()
 		for _, g := range p.Engine.Groups() {
-			if st := p.Engine.Status(g); st.Leads {
+			if st := p.Engine.Status(g); st.Opened {
 				m.step(p, v, &st)
 			}
 		}
@@ -68,14 +74,14 @@ func (m *Member) move() {
 func (m *Member) step(p *Parts, v *meta.View, st *cluster.Status) {
 	x := m.moves.group(st.Group)
 	m.moves.mu.Lock()
-	busy := x.busy
+	for _, e := range x.ended {
+		x.mover.Done(e.term, e.outcome)
+	}
+	x.ended = nil
 	m.moves.mu.Unlock()
 	in := mover.Input{
-		Group: st.Group, View: v, Self: st.Replica, Term: st.Term, Conf: st.Conf.State(), Commit: st.Commit,
-		Busy: busy, Avoid: m.avoid(p), Now: time.Since(m.moves.begin),
-	}
-	for _, r := range st.Progress {
-		in.Progress = append(in.Progress, mover.Progress{Replica: r.Replica, Match: r.Match, Active: r.Active, Snapshot: r.Snapshot})
+		Group: st.Group, View: v, Self: st.Replica, Term: st.Term, Conf: st.Conf, Commit: st.Commit,
+		Progress: st.Progress, Avoid: m.avoid(p), Now: time.Since(m.moves.begin),
 	}
 	s := x.mover.Plan(in)
 	m.moves.mu.Lock()
@@ -85,20 +91,37 @@ func (m *Member) step(p *Parts, v *meta.View, st *cluster.Status) {
 		x.text = append(x.text, s.Text)
 	}
 	x.text = append(x.text, s.Waits...)
-	if s.Kind == mover.None || s.Kind == mover.Wait || x.busy {
+	if s.Kind == mover.None || s.Kind == mover.Wait {
 		return
 	}
-	x.busy = true
+	term := st.Term
 	done := func(err error) {
 		if err != nil && m.ctx.Err() == nil && !errors.Is(err, meta.ErrStale) {
 			m.log.Debug("step not made", "step", s.Text, "err", err)
 		}
 		m.moves.mu.Lock()
-		x.busy = false
+		x.ended = append(x.ended, ended{term, outcomeOf(s.Kind, err)})
 		m.moves.mu.Unlock()
 	}
 	m.log.Debug("next step", "step", s.Text)
-	m.tasks.Go(func() { m.carryOut(p, st.Group, st.Term, s, done) })
+	m.tasks.Go(func() { m.carryOut(p, st.Group, term, s, done) })
+}
+
+// outcomeOf says what an error means of a step. Only of a change does it matter
+// whether it may still be made.
+func outcomeOf(k mover.Kind, err error) mover.Outcome {
+	switch {
+	case err == nil:
+		return mover.Made
+	case k != mover.Change:
+		return mover.NotMade
+	}
+	for _, no := range []error{cluster.ErrNotLeader, cluster.ErrDropped, cluster.ErrConf, cluster.ErrNoGroup, cluster.ErrStopped} {
+		if errors.Is(err, no) {
+			return mover.NotMade
+		}
+	}
+	return mover.Unknown
 }
 
 func (m *Member) carryOut(p *Parts, g storage.GroupID, term uint64, s mover.Step, done func(error)) {
