@@ -10,8 +10,8 @@
 //  2. [Member.Belong] says which cluster this node belongs to: the one that its
 //     data folder remembers, one that it founds, or one that takes it in. What it
 //     says is synced in the data folder before it returns.
-//  3. The caller opens the engine on [Member.Transport] and begins with the
-//     replica of the meta group.
+//  3. The caller opens the engine on [Member.Transport], begins with the replica
+//     of the meta group, and attaches it: [Member.Attach].
 //  4. [Member.Run] does the rest until [Member.Stop]: it records the start, makes
 //     and removes replicas as the map changes, and follows leaders.
 package member

@@ -46,11 +46,16 @@ type Config struct {
 	Registerer prometheus.Registerer
 }
 
-// Parts are what the engine's side of the node gives to Run.
+// Parts are the engine's side of the node.
 type Parts struct {
 	Engine *cluster.Engine
 	Meta   *meta.Store
 	Calls  *meta.Calls
+	Work
+}
+
+// Work is what Run needs of the node.
+type Work struct {
 	// Machine returns the state machine of a partition's group.
 	Machine func(storage.GroupID) cluster.StateMachine
 	// Spread brings a group or a fence into the partitions that this node leads,

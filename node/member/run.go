@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/waystation/waystation/cluster"
 	"github.com/waystation/waystation/cluster/meta"
 )
 
@@ -17,11 +18,19 @@ const (
 	startPause = 200 * time.Millisecond
 )
 
-// Run takes up the work of a member, until Stop. The meta group's replica is
-// added already; the engine runs.
-func (m *Member) Run(p Parts) {
+// Attach lets raft's messages through, to and from where meta's view says: a
+// node that comes back may need the others to learn what it knew. The engine has
+// the replica of the meta group already; it may not run yet.
+func (m *Member) Attach(e *cluster.Engine, store *meta.Store, calls *meta.Calls) {
+	m.parts.Store(&Parts{Engine: e, Meta: store, Calls: calls})
+	m.gate.Open(e)
+}
+
+// Run takes up the work of a member, until Stop. The engine runs.
+func (m *Member) Run(w Work) {
+	p := *m.parts.Load()
+	p.Work = w
 	m.parts.Store(&p)
-	m.gate.Open(p.Engine)
 	m.serve(&p)
 	p.Meta.Watch(func(*meta.View) { m.ring() })
 	for _, loop := range []func(){m.announce, m.keepReplicas, m.follow, m.move, m.draw} {

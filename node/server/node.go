@@ -109,9 +109,9 @@ func openNode(ctx context.Context, x parts) (_ *node, err error) {
 	if err = n.startRouter(&b, &x); err != nil {
 		return nil, err
 	}
-	n.member.Run(member.Parts{
+	n.member.Run(member.Work{
 		Services: func(s *grpc.Server) { n.peers = n.router.Register(s, x.view(n), x.peerHealth) },
-		Engine:   n.engine, Meta: n.meta, Calls: n.calls, Machine: n.machine, Spread: n.spread.here, DiskFree: x.founder.diskFree,
+		Machine:  n.machine, Spread: n.spread.here, DiskFree: x.founder.diskFree,
 		Resign: func() bool { return n.resigned.Load() || n.clock.Off() },
 	})
 	n.meta.Watch(func(*meta.View) { n.ring() })
@@ -142,6 +142,7 @@ func (n *node) startEngine(b *member.Belonging, x *parts) (err error) {
 	if err := add(meta.MetaGroup, b.Replica, n.meta); err != nil && !errors.Is(err, cluster.ErrQuarantined) {
 		return err
 	}
+	n.member.Attach(n.engine, n.meta, n.calls)
 	n.engine.Start()
 	return nil
 }
