@@ -79,6 +79,8 @@ func smallState(fs storage.FS) storage.StateConfig {
 	c := storage.DefaultStateConfig("data/state")
 	c.FS, c.Logger = fs, slog.New(slog.DiscardHandler)
 	c.CacheBytes, c.MemTableBytes = 4<<20, 256<<10
+	c.Groups = func() []storage.GroupRange { return nil }
+	c.Damaged = func(d storage.Damage) { panic(d.Err) } // nobody damages anything
 	return c
 }
 
