@@ -269,8 +269,12 @@ func (s *script) run(d *datadriven.TestData, out *strings.Builder) error {
 		s.dump(m, out)
 	case "status":
 		st := m.core.Status()
-		fmt.Fprintf(out, "term=%d leader=%d leads=%t commit=%d applied=%d log=[%d,%d] disk reads=%d\n",
-			st.Term, st.Leader, st.Leads, st.Commit, st.Applied, st.First, st.Last, m.disk.reads)
+		opening := ""
+		if st.Leads && !st.Opened {
+			opening = " opening"
+		}
+		fmt.Fprintf(out, "term=%d leader=%d leads=%t%s commit=%d applied=%d log=[%d,%d] disk reads=%d\n",
+			st.Term, st.Leader, st.Leads, opening, st.Commit, st.Applied, st.First, st.Last, m.disk.reads)
 	case "entries":
 		return s.entries(d, m, out)
 	default:
