@@ -49,7 +49,10 @@ func (e *Engine) Status(id storage.GroupID) Status {
 		Group: id, Replica: g.replica, Leader: s.Leader, Term: s.Term,
 		Commit: s.Commit, Applied: g.applied.Load(), First: s.First, Last: s.Last,
 		LogBytes: e.cfg.Log.Bytes(id), CacheBytes: g.cache.Bytes(),
-		Conf: s.Conf, Progress: s.progress,
+		Progress: s.progress,
+	}
+	if s.Conf != nil {
+		out.Conf = *s.Conf
 	}
 	out.Leads = g.leads.Load() == s.Term && s.Leads
 	out.Opened = out.Leads && s.Opened

@@ -80,7 +80,7 @@ func (r *Replica) snapshot() *pb.Snapshot {
 	if err != nil || r.conf.Empty() {
 		return nil
 	}
-	return SnapshotOf(storage.Position{Index: index, Term: term}, r.conf)
+	return SnapshotOf(storage.Position{Index: index, Term: term}, *r.conf)
 }
 
 // SnapshotOf returns what raft is told of a state that is applied to p under c.

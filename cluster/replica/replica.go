@@ -34,7 +34,7 @@ type Replica struct {
 	outbox []*pb.Message
 
 	// conf is what raft runs under.
-	conf Conf
+	conf *Conf // never changed, only replaced
 	// changing is the index of the last change of configuration that was
 	// proposed here, in changingTerm.
 	changing, changingTerm uint64
@@ -60,7 +60,7 @@ func New(cfg Config) (*Replica, error) {
 		group: cfg.Group, reader: cfg.Log, cache: cfg.Cache,
 		truncated: cfg.Start.Truncated, written: cfg.Start.Last.Index, start: cfg.Start,
 	}
-	r := &Replica{cfg: cfg, log: log, hard: cfg.Start.HardState, conf: cfg.Start.Conf, heard: map[uint64]uint64{}}
+	r := &Replica{cfg: cfg, log: log, hard: cfg.Start.HardState, conf: &cfg.Start.Conf, heard: map[uint64]uint64{}}
 	log.snapshot = r.snapshot
 	rn, err := raft.NewRawNode(&raft.Config{
 		ID:                        uint64(cfg.ID),
@@ -212,7 +212,7 @@ func (r *Replica) Alone() bool { return r.SoleVoter() && len(r.conf.Learners) ==
 
 // Conf is the configuration that raft runs under: that of the last change which
 // was reported as applied.
-func (r *Replica) Conf() Conf { return r.conf }
+func (r *Replica) Conf() Conf { return *r.conf }
 
 // Fault is the last error of the disk, of which a panic of raft has only the
 // text.
@@ -249,7 +249,7 @@ func (r *Replica) applyConf(e *storage.Entry) {
 	if got := fromConfState(r.rn.ApplyConfChange(cc)); !got.Equal(next) {
 		panic(fmt.Sprintf("entry %d changes the configuration to %v, raft says %v", e.Index, next, got))
 	}
-	r.conf = next
+	r.conf = &next
 }
 
 func (r *Replica) deliver(ms []*pb.Message) {
@@ -369,7 +369,7 @@ func (r *Replica) appendJob(m *pb.Message, sync bool) *AppendJob {
 	}
 	if !raft.IsEmptySnap(snap) {
 		in := InstallOf(snap)
-		job.Install, r.conf, r.hardDirty = &in, in.Conf, true
+		job.Install, r.conf, r.hardDirty = &in, &in.Conf, true
 		r.log.install(in.To)
 	}
 	if r.changing == unplaced {

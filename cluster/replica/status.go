@@ -16,9 +16,9 @@ type Status struct {
 	Commit, Applied uint64
 	// First and Last bound the log; it is empty when First is Last+1.
 	First, Last uint64
-	// Conf is the configuration that raft runs under; Alone and SoleVoter are
-	// what it says of this replica.
-	Conf             Conf
+	// Conf is the configuration that raft runs under, shared: it must not be
+	// changed. Alone and SoleVoter are what it says of this replica.
+	Conf             *Conf
 	Alone, SoleVoter bool
 	// Opened says that this replica leads and has applied the first entry of its
 	// term: Conf has in it all that earlier leaders changed.
