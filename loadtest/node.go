@@ -45,7 +45,9 @@ func settings(spec *fleet.Spec) config.Config {
 	cfg.Name, cfg.ClusterName, cfg.DataDir, cfg.Join = spec.Name, spec.Cluster, spec.DataDir, spec.Join
 	cfg.Listen, cfg.HTTP = spec.Addresses.GRPC, spec.Addresses.HTTP
 	cfg.Gossip, cfg.Peer = spec.Addresses.Gossip, spec.Addresses.Peer
-	cfg.Replication = spec.Replication
+	cfg.Replication, cfg.Advertise = spec.Replication, spec.Advertise
+	// Beyond loopback there is nobody else: the network is the load test's own.
+	cfg.GossipKeyFile, cfg.Insecure = spec.GossipKeyFile, !spec.Loopback()
 	return cfg
 }
 
