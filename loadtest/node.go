@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -28,11 +29,17 @@ func runNode(arg string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
+	// Each life of a node loses something else.
+	disk, err := server.NewTrialDisk(spec.DataDir, spec.Lossy, spec.Seed<<16+uint64(os.Getpid()))
+	if err != nil {
+		fmt.Fprintf(stderr, "node: %v\n", err)
+		return exitFailed
+	}
 	go func() {
-		obey(stdin, func(time.Duration) {})
+		obey(stdin, disk.Slow)
 		cancel()
 	}()
-	if err := server.Run(ctx, settings(&spec), stdout, slog.New(slog.NewTextHandler(stderr, nil))); err != nil {
+	if err := server.RunOn(ctx, settings(&spec), disk, stdout, slog.New(slog.NewTextHandler(stderr, nil))); err != nil {
 		fmt.Fprintf(stderr, "node: %v\n", err)
 		return exitFailed
 	}

@@ -43,8 +43,8 @@ func loopback(addr string) bool {
 
 // lock takes the data folder. A second node of this machine whose flags name none
 // takes the next free one.
-func (f *founder) lock(dir string) (string, *storage.DirLock, error) {
-	take := func(dir string) (*storage.DirLock, error) { return storage.LockDir(nil, dir) }
+func (f *founder) lock(fs storage.FS, dir string) (string, *storage.DirLock, error) {
+	take := func(dir string) (*storage.DirLock, error) { return storage.LockDir(fs, dir) }
 	if f.home == nil {
 		lock, err := take(dir)
 		return dir, lock, err

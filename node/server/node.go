@@ -51,6 +51,7 @@ const startLimit = time.Minute
 
 // parts are what openNode is given.
 type parts struct {
+	fs      storage.FS // nil: the disk
 	cfg     *config.Config
 	sizes   sizes
 	founder *founder
@@ -68,7 +69,7 @@ type parts struct {
 // it has opened is closed again if it fails.
 func openNode(ctx context.Context, x parts) (_ *node, err error) {
 	n := &node{cfg: x.cfg, logger: x.logger, changed: make(chan struct{}, 1)}
-	if n.stores, err = openStores(x.cfg.DataDir, x.sizes, x.logger, x.reg, x.fatal); err != nil {
+	if n.stores, err = openStores(x.fs, x.cfg.DataDir, x.sizes, x.logger, x.reg, x.fatal); err != nil {
 		return nil, errors.Join(err, x.member.Listener.Close())
 	}
 	defer func() {

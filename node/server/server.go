@@ -23,21 +23,27 @@ import (
 	"github.com/waystation/waystation/node/api"
 	"github.com/waystation/waystation/node/config"
 	"github.com/waystation/waystation/node/member"
+	"github.com/waystation/waystation/storage"
 )
 
 // Run runs a node with cfg, which must be valid, until ctx ends and the node has
 // drained, or until it cannot go on: then the error says why, and what to do.
 // The banner goes to stdout once the node serves, everything else to logger.
 func Run(ctx context.Context, cfg config.Config, stdout io.Writer, logger *slog.Logger) error {
+	return runOn(ctx, cfg, nil, stdout, logger)
+}
+
+// runOn is Run on a file system; nil is the disk.
+func runOn(ctx context.Context, cfg config.Config, fs storage.FS, stdout io.Writer, logger *slog.Logger) error {
 	dir, err := filepath.Abs(cfg.DataDir)
 	if err != nil {
 		return fmt.Errorf("--data-dir %s: %w", cfg.DataDir, err)
 	}
-	r := &run{cfg: cfg, stdout: stdout, logger: logger, registry: prometheus.NewRegistry(), fatal: make(chan error, 1)}
+	r := &run{cfg: cfg, fs: fs, stdout: stdout, logger: logger, registry: prometheus.NewRegistry(), fatal: make(chan error, 1)}
 	if r.founder, err = openFounder(&r.cfg); err != nil {
 		return err
 	}
-	dir, lock, err := r.founder.lock(dir)
+	dir, lock, err := r.founder.lock(fs, dir)
 	if err != nil {
 		return fmt.Errorf("--data-dir: %w", err)
 	}
@@ -48,6 +54,7 @@ func Run(ctx context.Context, cfg config.Config, stdout io.Writer, logger *slog.
 // run is one life of a node, within a data folder that is locked.
 type run struct {
 	cfg       config.Config
+	fs        storage.FS // nil: the disk
 	stdout    io.Writer
 	logger    *slog.Logger
 	registry  *prometheus.Registry
@@ -144,7 +151,7 @@ func (r *run) pages(calls *api.Calls, s sizes) http.Handler {
 func (r *run) parts(open *ports, s sizes) (parts, error) {
 	secured, err := peerTLS(&r.cfg)
 	return parts{
-		cfg: &r.cfg, sizes: s, founder: r.founder,
+		fs: r.fs, cfg: &r.cfg, sizes: s, founder: r.founder,
 		member: member.Config{
 			Settings: &r.cfg, Listener: open.peer, Fatal: r.fail, Logger: r.logger, Registerer: r.registry,
 			Addresses: meta.Addresses{

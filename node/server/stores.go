@@ -22,12 +22,12 @@ type stores struct {
 
 // openStores opens what is in the data folder, which is locked, and begins a
 // life of it. fatal is told of the first failure after which the node must end.
-func openStores(dir string, s sizes, logger *slog.Logger, reg prometheus.Registerer, fatal func(error)) (*stores, error) {
+func openStores(fs storage.FS, dir string, s sizes, logger *slog.Logger, reg prometheus.Registerer, fatal func(error)) (*stores, error) {
 	logCfg := storage.DefaultLogConfig(filepath.Join(dir, "log"))
-	logCfg.Logger, logCfg.Registerer, logCfg.Fatal = logger, reg, fatal
+	logCfg.FS, logCfg.Logger, logCfg.Registerer, logCfg.Fatal = fs, logger, reg, fatal
 	s.log(&logCfg)
 	stateCfg := storage.DefaultStateConfig(filepath.Join(dir, "state"))
-	stateCfg.Logger, stateCfg.Fatal = logger, fatal
+	stateCfg.FS, stateCfg.Logger, stateCfg.Fatal = fs, logger, fatal
 	s.state(&stateCfg)
 	log, err := storage.OpenLog(logCfg)
 	if err != nil {
