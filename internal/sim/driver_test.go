@@ -49,6 +49,8 @@ func newDriver(w *world) *driver {
 		{opBreak, 2},
 		{opRestart, 0.5},
 		{opTransfer, 0.5},
+		{opWish, 0.2},
+		{opRollback, 6},
 	}
 	for _, f := range faults {
 		if r.IntN(3) > 0 {
@@ -133,7 +135,7 @@ func (d *driver) fill(o *op) bool {
 		return true
 	case opRollback:
 		o.n = r.Uint64()
-		return life == nil
+		return life == nil && len(w.nodes[o.a].older) > 1
 	case opRemove:
 		o.b, o.n = 1+r.IntN(w.set.Groups), 5
 		if d.weights[opCrash] > 0 {

@@ -77,8 +77,8 @@ func (w *world) settleSeats() error {
 				w.nodes[i].open(g)
 			case s.dead:
 				s.gone = true
-			case !s.gone:
-				s.voter = i <= w.set.Voters
+			case !s.gone || w.oracle.groups[g].conf.Has(s.id) && !s.tomb:
+				s.gone, s.voter = false, i <= w.set.Voters
 			}
 		}
 	}

@@ -287,7 +287,11 @@ func (w *world) reached(g storage.GroupID) string {
 	n := 0
 	for _, s := range w.seats(g) {
 		if s.gone || s.dead || !conf.Has(s.id) || conf.Votes(s.id) != s.voter {
-			return fmt.Sprintf("group %d has %v, which seat %+v is not in", g, conf, *s)
+			text := fmt.Sprintf("group %d has %v, wished are", g, conf)
+			for _, s := range w.seats(g) {
+				text += fmt.Sprintf(" %+v", *s)
+			}
+			return text
 		}
 		n++
 	}
@@ -311,7 +315,7 @@ func (n *node) rollback(seed uint64) bool {
 			return false
 		}
 		for _, s := range w.seats(g) {
-			if w.nodes[s.node].damaged[g] {
+			if o := w.nodes[s.node]; o.damaged[g] || o != n && !o.knows(g) {
 				return false // one at a time
 			}
 		}
@@ -326,4 +330,16 @@ func (n *node) rollback(seed uint64) bool {
 		n.damaged[g] = true
 	}
 	return true
+}
+
+// knows says whether the node's disk knows that the newest configuration is
+// committed. If the others did not, they could need the one that is lost: raft
+// decides under the configuration before until it knows.
+func (n *node) knows(g storage.GroupID) bool {
+	if n.life == nil || n.life.written > 0 {
+		return false
+	}
+	hs, err := n.life.logs.HardState(g)
+	n.w.must(err)
+	return hs.Commit >= n.w.oracle.groups[g].confAt
 }

@@ -31,7 +31,8 @@ type truth struct {
 	lanes     map[laneKey]*laneTruth
 	consumers map[repository.GroupID]repository.GroupConfig
 	timeMs    int64
-	conf      replica.Conf   // the newest one
+	conf      replica.Conf // the newest one
+	confAt    uint64
 	confs     []replica.Conf // all of them
 }
 
@@ -141,7 +142,7 @@ func (o *oracle) applied(g *group, e storage.Entry, eff *repository.Effects, m *
 		cc, err := replica.ConfChange(&e)
 		w.must(err)
 		t.conf, _ = t.conf.Next(cc)
-		t.confs = append(t.confs, t.conf)
+		t.confs, t.confAt = append(t.confs, t.conf), e.Index
 		w.progress++
 		w.note("group %d has %v", g.id, t.conf)
 		return
