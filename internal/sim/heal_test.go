@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 
+	"github.com/waystation/waystation/actors/repository"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -108,6 +109,19 @@ func (w *world) boot() error {
 	}
 }
 
+// nudge has the leader of a group propose something, so that all learn, on disk,
+// what is committed: an idle group tells them only in memory.
+func (w *world) nudge(g int) {
+	for i := 1; i < len(w.nodes); i++ {
+		if x := w.group(i, g); x != nil && x.leader != nil && len(x.leader.orders) == 0 {
+			x.leader.orders = append(x.leader.orders, order{
+				add:  func(b *repository.EntryBuilder) { b.AddHousekeep(1) },
+				done: func(*repository.Results, bool) {},
+			})
+		}
+	}
+}
+
 // turn lets a tick pass, and all that follows from it.
 func (w *world) turn(do func(op) error) error {
 	for i := 1; i < len(w.nodes); i++ {
@@ -122,6 +136,7 @@ func (w *world) turn(do func(op) error) error {
 				if err := do(op{kind: opRemove, a: i, b: g, n: 5}); err != nil {
 					return err
 				}
+				w.nudge(g)
 				if w.nodes[i].seats[storage.GroupID(g)] == nil {
 					w.seat(storage.GroupID(g), i, i <= w.set.Voters)
 					w.nodes[i].open(storage.GroupID(g))

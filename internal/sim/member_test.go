@@ -186,6 +186,13 @@ func (n *node) remove(id storage.GroupID, seed uint64) bool {
 	if s == nil || l == nil || !s.gone || !s.dead && w.oracle.groups[id].conf.Has(s.id) {
 		return false
 	}
+	// A voter that does not know yet that the change is committed decides under the
+	// configuration before, and needs who is deleted here: all must know first.
+	for _, id := range w.oracle.groups[id].conf.Voters {
+		if v := w.where[id]; !v.dead && !w.nodes[v.node].knows(v.group) {
+			return false
+		}
+	}
 	if g := l.group(id); g != nil {
 		l.close(g)
 	}
