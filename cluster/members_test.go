@@ -88,12 +88,23 @@ func TestFailover(t *testing.T) {
 // committed, is overwritten, on the disk too.
 func TestIsolatedLeader(t *testing.T) {
 	c := newCell(t).trio()
+	for round := 0; !c.overwrite(round); round++ {
+		if round == 20 {
+			t.Fatal("there never was a tail to be overwritten")
+		}
+	}
+}
+
+// overwrite isolates a leader for a while, and says whether it had a tail that
+// was overwritten then. It has none if it steps down before it writes.
+func (c *cell) overwrite(round int) bool {
+	t := c.t
 	c.propose(100)
 	k, term := c.leader()
 	c.mesh.isolate(k, true)
 	old := c.nodes[k]
 	var waiting []<-chan answer
-	for i := range 10 {
+	for i := range 50 {
 		waiting = append(waiting, old.propose(0, term, packet(100, byte(i))))
 	}
 	for _, w := range waiting {
@@ -104,18 +115,24 @@ func TestIsolatedLeader(t *testing.T) {
 	if a := old.readIndex(0); !errors.Is(a.err, cluster.ErrNotLeader) {
 		t.Fatalf("a read of who was cut off: %+v", a)
 	}
+	tail := old.engine.Status(0)
 	delete(c.nodes, k)
 	for range 3 {
 		c.propose(100)
 	}
+	now, _ := c.leader()
+	overwritten := tail.Last > tail.Commit && c.nodes[now].engine.Status(0).Last < tail.Last
 	c.nodes[k] = old
 	c.mesh.isolate(k, false)
 	c.agree()
 	// After a crash the disk has nothing of the old tail.
-	crashed := old.fs.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng(1)})
+	c.mesh.isolate(k, true) // what is said after the disk's last moment is not heard
+	crashed := old.fs.(*vfs.MemFS).CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 50, RNG: rng(uint64(round))})
 	c.close(k)
+	c.mesh.isolate(k, false)
 	c.open(k, crashed, c.ids[k], false)
 	c.agree()
+	return overwritten
 }
 
 // Who follows answers neither reads nor proposals.

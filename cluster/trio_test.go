@@ -212,8 +212,25 @@ func (c *cell) agree() {
 				c.t.Fatalf("node %d: %v", k, err)
 			}
 		}
+		c.sameLog(k, n)
 		if got, want := c.dump(n), c.dump(c.nodes[first(c.nodes)]); got != want {
 			c.t.Fatalf("node %d differs:\n%s\nfrom\n%s", k, got, want)
+		}
+	}
+}
+
+// sameLog compares a node's log with the first one's, where both have one.
+func (c *cell) sameLog(k int, n *node) {
+	other := c.nodes[first(c.nodes)]
+	a, b := n.engine.Status(0), other.engine.Status(0)
+	for i := max(a.First, b.First); i <= min(a.Last, b.Last); i++ {
+		got, err := n.log.Term(0, i)
+		want, err2 := other.log.Term(0, i)
+		if errors.Is(err, storage.ErrCompacted) || errors.Is(err2, storage.ErrCompacted) {
+			continue // cut off since then
+		}
+		if err != nil || err2 != nil || got != want {
+			c.t.Fatalf("node %d has entry %d of term %d, another one of %d: %v %v", k, i, got, want, err, err2)
 		}
 	}
 }
