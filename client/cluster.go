@@ -38,6 +38,8 @@ type ClusterInfo struct {
 	Name       string
 	Nodes      []NodeInfo
 	Partitions []PartitionInfo
+	// HashSeed decides where a repository lies, see the proto.
+	HashSeed uint64
 }
 
 // Cluster returns the relay's nodes and partitions.
@@ -50,7 +52,7 @@ func (c *Client) Cluster(ctx context.Context) (*ClusterInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("describe cluster: %w", err)
 	}
-	info := &ClusterInfo{ClusterID: resp.GetClusterId(), Name: resp.GetName()}
+	info := &ClusterInfo{ClusterID: resp.GetClusterId(), Name: resp.GetName(), HashSeed: resp.GetHashSeed()}
 	for _, n := range resp.GetNodes() {
 		a := n.GetAddresses()
 		info.Nodes = append(info.Nodes, NodeInfo{

@@ -178,6 +178,7 @@ func (r *run) dial(ctx context.Context) (err error) {
 		return fmt.Errorf("connect: %w", err)
 	}
 	r.figures.Nodes, r.figures.Partitions = len(cluster.Nodes), len(cluster.Partitions)
+	r.partitionOf = partitionsOf(r.names.repos, cluster)
 	return nil
 }
 

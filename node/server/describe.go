@@ -26,7 +26,7 @@ func (c *clusterView) Describe(ctx context.Context) *waystationv1.DescribeCluste
 	defer cancel()
 	view := c.node.meta.View()
 	reports := c.node.member.Reports(ctx)
-	out := &waystationv1.DescribeClusterResponse{ClusterId: view.Cluster.ID.String(), Name: view.Cluster.Name}
+	out := &waystationv1.DescribeClusterResponse{ClusterId: view.Cluster.ID.String(), Name: view.Cluster.Name, HashSeed: view.Cluster.HashSeed}
 	nodes := map[identity.NodeID]*waystationv1.Node{}
 	for _, n := range view.Nodes {
 		if n.State == meta.NodeRemoved {

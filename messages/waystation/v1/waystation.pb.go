@@ -2755,7 +2755,11 @@ type DescribeClusterResponse struct {
 	// Operations are the last changes of the cluster itself, oldest first.
 	Operations []*Operation `protobuf:"bytes,5,rep,name=operations,proto3" json:"operations,omitempty"`
 	// Moving says what the meta group is about to change.
-	Moving        string `protobuf:"bytes,6,opt,name=moving,proto3" json:"moving,omitempty"`
+	Moving string `protobuf:"bytes,6,opt,name=moving,proto3" json:"moving,omitempty"`
+	// HashSeed decides, with the number of partitions, where a repository lies: of
+	// as many equal ranges of 64 bits as there are partitions, in the order of their
+	// ids, the one that xxHash64 of its id with this seed falls into.
+	HashSeed      uint64 `protobuf:"fixed64,7,opt,name=hash_seed,json=hashSeed,proto3" json:"hash_seed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2830,6 +2834,13 @@ func (x *DescribeClusterResponse) GetMoving() string {
 		return x.Moving
 	}
 	return ""
+}
+
+func (x *DescribeClusterResponse) GetHashSeed() uint64 {
+	if x != nil {
+		return x.HashSeed
+	}
+	return 0
 }
 
 // Operation is one change of the cluster's members or of its map.
@@ -3524,7 +3535,7 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"last_error\x18\x05 \x01(\tR\tlastError\x12*\n" +
 	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1b\n" +
 	"\tpacket_id\x18\a \x01(\tR\bpacketId\"\x18\n" +
-	"\x16DescribeClusterRequest\"\x83\x02\n" +
+	"\x16DescribeClusterRequest\"\xa0\x02\n" +
 	"\x17DescribeClusterResponse\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x12\n" +
@@ -3536,7 +3547,8 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\n" +
 	"operations\x18\x05 \x03(\v2\x18.waystation.v1.OperationR\n" +
 	"operations\x12\x16\n" +
-	"\x06moving\x18\x06 \x01(\tR\x06moving\"K\n" +
+	"\x06moving\x18\x06 \x01(\tR\x06moving\x12\x1b\n" +
+	"\thash_seed\x18\a \x01(\x06R\bhashSeed\"K\n" +
 	"\tOperation\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\tR\x04text\":\n" +
