@@ -44,6 +44,10 @@ type Config struct {
 	// goroutines, and must not wait for Stop.
 	Fatal func(error)
 
+	// Changed, if set, is called when the term, the leader or the role of this
+	// node's replica of a group is another one. It must not block.
+	Changed func(g storage.GroupID)
+
 	// Transport reaches other nodes; nil while there are none.
 	Transport  Transport
 	Logger     *slog.Logger

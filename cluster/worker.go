@@ -198,7 +198,7 @@ func (w *worker) truncate(g *group, upTo, floor uint64) {
 // drain takes all that the core wants done. With look, what it knows of the
 // other replicas is published as well.
 func (w *worker) drain(g *group, look bool) {
-	worked := look
+	worked, turned := look, false
 	for {
 		jobs, ok := g.core.Ready()
 		if !ok {
@@ -207,7 +207,7 @@ func (w *worker) drain(g *group, look bool) {
 		worked = true
 		if jobs.Change != nil {
 			w.changed(g, *jobs.Change)
-			look = true
+			look, turned = true, true
 		}
 		if jobs.Append != nil {
 			w.append(g, jobs.Append)
@@ -227,6 +227,9 @@ func (w *worker) drain(g *group, look bool) {
 	}
 	if worked {
 		g.publish(look)
+	}
+	if turned && w.engine.cfg.Changed != nil {
+		w.engine.cfg.Changed(g.id)
 	}
 }
 

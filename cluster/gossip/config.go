@@ -154,6 +154,7 @@ func (c Config) memberlist(t *transport, d *delegate, ring *memberlist.Keyring) 
 	m.AdvertiseAddr = t.advertise.Addr().String()
 	m.AdvertisePort = int(t.advertise.Port())
 	m.Keyring = ring
+	m.EnableCompression = false // a few hundred bytes each: not worth their while
 	m.Delegate, m.Events, m.Conflict, m.Alive = d, d, d, d
 	// A node that comes back under another address takes its name over as soon as
 	// the old address is known to be dead; by default it never could.

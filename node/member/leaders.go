@@ -11,9 +11,8 @@ import (
 	"github.com/waystation/waystation/storage"
 )
 
-// followEvery is how often the leaders are looked at: an election takes twenty
-// times as long.
-const followEvery = 25 * time.Millisecond
+// followEvery is how often the leaders are looked at, should no change have told.
+const followEvery = time.Second
 
 // askEvery is how often the others are asked for leaders that this node does not
 // hear of itself.
@@ -68,8 +67,8 @@ func (m *Member) LeadersChanged() <-chan struct{} {
 // are asked.
 func (m *Member) follow() {
 	p := m.parts.Load()
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
+	timer := time.NewTimer(followEvery)
+	defer timer.Stop()
 	var of []identity.NodeID
 	told := map[storage.GroupID]identity.NodeID{}
 	asked := time.Now()
@@ -89,11 +88,25 @@ func (m *Member) follow() {
 			told = m.askLeaders(v)
 			asked = time.Now()
 		}
+		wait := followEvery
+		if foreign {
+			wait = askEvery
+		}
+		timer.Reset(wait)
 		select {
-		case <-tick.C:
+		case <-m.leads:
+		case <-timer.C:
 		case <-m.ctx.Done():
 			return
 		}
+	}
+}
+
+// Changed has the leaders looked at: a group has another one. It does not block.
+func (m *Member) Changed(storage.GroupID) {
+	select {
+	case m.leads <- struct{}{}:
+	default:
 	}
 }
 

@@ -89,6 +89,7 @@ type Member struct {
 	cancel context.CancelFunc
 	tasks  sync.WaitGroup
 	bell   chan struct{} // the map may have changed
+	leads  chan struct{} // a leader may have changed
 	stop   sync.Once
 
 	host    string // the name before rename; Belong's alone, as is renamed
@@ -97,7 +98,7 @@ type Member struct {
 
 // Open listens to the other nodes.
 func Open(cfg Config) (*Member, error) {
-	m := &Member{cfg: cfg, log: cfg.Logger, pool: peers.NewPool(cfg.TLS), bell: make(chan struct{}, 1)}
+	m := &Member{cfg: cfg, log: cfg.Logger, pool: peers.NewPool(cfg.TLS), bell: make(chan struct{}, 1), leads: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	b, found, err := load(cfg.Log)
 	if err != nil {

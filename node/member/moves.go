@@ -18,6 +18,11 @@ import (
 // map.
 const moveEvery = 200 * time.Millisecond
 
+// stillEvery is the same for a group that was as the map wants it, as long as
+// map and term are the same: the mover forgets who lives if it sees nobody for
+// longer.
+const stillEvery = time.Second
+
 // moves are the movers of the groups that this node leads, or has led.
 type moves struct {
 	begin time.Time
@@ -29,6 +34,13 @@ type moves struct {
 // groupMoves is one group's. The mover is the loop's alone.
 type groupMoves struct {
 	mover *mover.Mover
+	// What the last look saw, when, and whether there was nothing to do: the
+	// loop's alone.
+	view  *meta.View
+	term  uint64
+	at    time.Duration
+	still bool
+
 	ended []ended  // guarded by moves.mu: what the mover was not told yet
 	text  []string // guarded by moves.mu: what it does, or waits for
 }
@@ -73,6 +85,10 @@ func (m *Member) move() {
 
 func (m *Member) step(p *Parts, v *meta.View, st *cluster.Status) {
 	x := m.moves.group(st.Group)
+	now, avoid := time.Since(m.moves.begin), m.avoid(p)
+	if x.still && x.view == v && x.term == st.Term && avoid == nil && now-x.at < stillEvery {
+		return
+	}
 	m.moves.mu.Lock()
 	for _, e := range x.ended {
 		x.mover.Done(e.term, e.outcome)
@@ -81,9 +97,10 @@ func (m *Member) step(p *Parts, v *meta.View, st *cluster.Status) {
 	m.moves.mu.Unlock()
 	in := mover.Input{
 		Group: st.Group, View: v, Self: st.Replica, Term: st.Term, Conf: st.Conf, Commit: st.Commit,
-		Progress: st.Progress, Avoid: m.avoid(p), Now: time.Since(m.moves.begin),
+		Progress: st.Progress, Avoid: avoid, Now: now,
 	}
 	s := x.mover.Plan(in)
+	x.view, x.term, x.at, x.still = v, st.Term, now, s.Kind == mover.None
 	m.moves.mu.Lock()
 	defer m.moves.mu.Unlock()
 	x.text = x.text[:0]

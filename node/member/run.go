@@ -32,7 +32,10 @@ func (m *Member) Run(w Work) {
 	p.Work = w
 	m.parts.Store(&p)
 	m.serve(&p)
-	p.Meta.Watch(func(*meta.View) { m.ring() })
+	p.Meta.Watch(func(*meta.View) {
+		m.ring()
+		m.Changed(meta.MetaGroup)
+	})
 	for _, loop := range []func(){m.announce, m.keepReplicas, m.follow, m.move, m.draw} {
 		m.tasks.Go(loop)
 	}

@@ -40,6 +40,7 @@ type node struct {
 	peers    *route.Service
 	spread   *spreader
 	groups   *groups
+	running  atomic.Pointer[running]
 	changed  chan struct{} // a partition is led, or meta has news
 	resigned atomic.Bool   // it is about to stop
 	tending  context.CancelFunc
@@ -69,7 +70,10 @@ type parts struct {
 // it has opened is closed again if it fails.
 func openNode(ctx context.Context, x parts) (_ *node, err error) {
 	n := &node{cfg: x.cfg, logger: x.logger, changed: make(chan struct{}, 1)}
-	if n.stores, err = openStores(x.fs, x.cfg.DataDir, x.sizes, x.logger, x.reg, x.fatal); err != nil {
+	disks := disks{
+		fs: x.fs, dir: x.cfg.DataDir, logger: x.logger, reg: x.reg, fatal: x.fatal, groups: n.ranges, damaged: n.damaged,
+	}
+	if n.stores, err = openStores(disks, x.sizes); err != nil {
 		return nil, errors.Join(err, x.member.Listener.Close())
 	}
 	defer func() {
@@ -107,6 +111,7 @@ func openNode(ctx context.Context, x parts) (_ *node, err error) {
 	if err = n.startActors(&b, &x); err != nil {
 		return nil, err
 	}
+	n.running.Store(&running{n.engine, n.meta, n.relay})
 	if err = n.startRouter(&b, &x); err != nil {
 		return nil, err
 	}
@@ -129,6 +134,7 @@ func openNode(ctx context.Context, x parts) (_ *node, err error) {
 func (n *node) startEngine(b *member.Belonging, x *parts) (err error) {
 	c := cluster.DefaultConfig()
 	c.Log, c.State, c.Clock, c.Fatal = n.stores.log, n.stores.state, n.clock.NowMs, x.fatal
+	c.Changed = n.member.Changed
 	c.Transport, c.Logger, c.Registerer = n.member.Transport(), n.logger, x.reg
 	x.sizes.engine(&c, int(b.Partitions)+1)
 	if n.engine, err = cluster.Open(c); err != nil {
@@ -224,6 +230,35 @@ func (n *node) raiseClock() error {
 		}
 	}
 	return nil
+}
+
+// running are the parts that a store may ask for before they are there.
+type running struct {
+	engine *cluster.Engine
+	meta   *meta.Store
+	relay  *actors.Relay
+}
+
+// ranges says where each group's keys lie.
+func (n *node) ranges() []storage.GroupRange {
+	r := n.running.Load()
+	if r == nil {
+		return nil
+	}
+	lower, upper := r.meta.KeyRange()
+	out := []storage.GroupRange{{Group: meta.MetaGroup, Lower: lower, Upper: upper}}
+	for _, p := range r.relay.Partitions() {
+		lower, upper := p.KeyRange()
+		out = append(out, storage.GroupRange{Group: p.Group(), Lower: lower, Upper: upper})
+	}
+	return out
+}
+
+// damaged stops the replica that a damaged table belongs to.
+func (n *node) damaged(d storage.Damage) {
+	if r := n.running.Load(); r != nil {
+		r.engine.Damaged(d)
+	}
 }
 
 // machine is the state machine of a partition's group.

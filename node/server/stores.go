@@ -20,14 +20,29 @@ type stores struct {
 	id    identity.Identity
 }
 
+// disks is where the stores are, and who is told what of them.
+type disks struct {
+	fs     storage.FS // nil: the operating system's
+	dir    string
+	logger *slog.Logger
+	reg    prometheus.Registerer
+	// fatal is told of the first failure after which the node must end.
+	fatal func(error)
+	// groups says where each raft group's keys lie, and damaged is told which of
+	// them a background task found damaged.
+	groups  func() []storage.GroupRange
+	damaged func(storage.Damage)
+}
+
 // openStores opens what is in the data folder, which is locked, and begins a
-// life of it. fatal is told of the first failure after which the node must end.
-func openStores(fs storage.FS, dir string, s sizes, logger *slog.Logger, reg prometheus.Registerer, fatal func(error)) (*stores, error) {
-	logCfg := storage.DefaultLogConfig(filepath.Join(dir, "log"))
-	logCfg.FS, logCfg.Logger, logCfg.Registerer, logCfg.Fatal = fs, logger, reg, fatal
+// life of it.
+func openStores(d disks, s sizes) (*stores, error) {
+	logCfg := storage.DefaultLogConfig(filepath.Join(d.dir, "log"))
+	logCfg.FS, logCfg.Logger, logCfg.Registerer, logCfg.Fatal = d.fs, d.logger, d.reg, d.fatal
 	s.log(&logCfg)
-	stateCfg := storage.DefaultStateConfig(filepath.Join(dir, "state"))
-	stateCfg.FS, stateCfg.Logger, stateCfg.Fatal = fs, logger, fatal
+	stateCfg := storage.DefaultStateConfig(filepath.Join(d.dir, "state"))
+	stateCfg.FS, stateCfg.Logger, stateCfg.Fatal = d.fs, d.logger, d.fatal
+	stateCfg.Groups, stateCfg.Damaged = d.groups, d.damaged
 	s.state(&stateCfg)
 	log, err := storage.OpenLog(logCfg)
 	if err != nil {
@@ -39,7 +54,7 @@ func openStores(fs storage.FS, dir string, s sizes, logger *slog.Logger, reg pro
 	}
 	st := &stores{log: log, state: state}
 	if st.id, err = identity.Start(log, rand.Reader); err != nil {
-		return nil, errors.Join(fmt.Errorf("start in %s: %w", dir, err), st.close())
+		return nil, errors.Join(fmt.Errorf("start in %s: %w", d.dir, err), st.close())
 	}
 	return st, nil
 }
