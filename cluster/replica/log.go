@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 
+	"github.com/waystation/waystation/internal/invariant"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -102,6 +103,8 @@ func (l *logView) readErr(verb string, index uint64, err error) error {
 	switch {
 	case err == nil:
 		return nil
+	case invariant.Broken(invariant.Unavailable) && errors.Is(err, storage.ErrCompacted):
+		return raft.ErrUnavailable
 	case errors.Is(err, storage.ErrCompacted), index <= l.truncated.Index:
 		return raft.ErrCompacted
 	default:

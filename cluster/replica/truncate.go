@@ -6,6 +6,7 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/tracker"
 
+	"github.com/waystation/waystation/internal/invariant"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -25,8 +26,11 @@ func (r *Replica) Truncate(upTo, floor uint64) (TruncateJob, bool, error) {
 	}
 	// The bound moves before the log does: who reads below it from now on is
 	// told ErrCompacted, however far the writing has come.
-	r.log.truncated = storage.Position{Index: upTo, Term: term}
-	return TruncateJob{To: r.log.truncated}, true, nil
+	to := storage.Position{Index: upTo, Term: term}
+	if !invariant.Broken(invariant.Unavailable) {
+		r.log.truncated = to
+	}
+	return TruncateJob{To: to}, true, nil
 }
 
 // bound is the highest index that no other replica needs, as far as this one

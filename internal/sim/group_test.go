@@ -267,6 +267,7 @@ func (l *life) sync() bool {
 func (l *life) synced() {
 	for _, m := range l.disk {
 		if m != nil {
+			m.promised = m.hard
 			m.synced = terms{m.written.truncated, append([]uint64(nil), m.written.list...)}
 		}
 	}

@@ -72,7 +72,11 @@ func (l *life) clocks() logclock.Voters {
 
 // mirror is what the oracle knows of a replica's log: the terms from first on, as
 // written and as synced.
-type mirror struct{ written, synced terms }
+type mirror struct {
+	written, synced terms
+	// hard and promised are the hard state as written and as synced.
+	hard, promised storage.HardState
+}
 
 type terms struct {
 	truncated uint64
@@ -98,6 +102,11 @@ func (n *node) crash(seed uint64) {
 		}
 	}
 	n.log, n.state, n.life = n.log.Crash(seed), n.state.Crash(seed*31+7), nil
+	for _, m := range n.disk {
+		if m != nil { // more may have come to the disk: the start will see
+			m.written, m.hard = m.synced, m.promised
+		}
+	}
 	if n.older = append(n.older, n.log); len(n.older) > 4 {
 		n.older = append([]*memstore.Store(nil), n.older[1:]...)
 	}

@@ -328,8 +328,9 @@ func (o *oracle) majority(g storage.GroupID, voters []storage.ReplicaID, index, 
 }
 
 // reset follows a log that is put aside for a snapshot.
-func (o *oracle) reset(g *group, to storage.Position, entries []storage.Entry) {
+func (o *oracle) reset(g *group, to storage.Position, hs storage.HardState, entries []storage.Entry) {
 	m := g.life.disk[g.id]
+	m.hard = hs
 	m.written = terms{truncated: to.Index}
 	for _, e := range entries {
 		m.written.list = append(m.written.list, e.Term)
@@ -343,6 +344,9 @@ func (o *oracle) wrote(n *node, it *logItem) {
 	if it.job == nil {
 		m.written.cutTo(it.truncate.Index)
 		return
+	}
+	if it.job.HardState != nil {
+		m.hard = *it.job.HardState
 	}
 	for _, e := range it.job.Entries {
 		at := e.Index - m.written.truncated - 1
@@ -386,8 +390,33 @@ func (o *oracle) started(n *node, g *group) {
 		m.written.list = append(m.written.list, e.Term)
 	}
 	m.synced = m.written
+	var err error
+	m.hard, err = l.logs.HardState(g.id)
+	o.w.must(err)
+	m.promised = m.hard
+	if was := n.disk[g.id]; was != nil {
+		o.kept(n, g, was, m)
+	}
 	n.disk[g.id] = m
 	o.verify(g)
+}
+
+// kept checks that a replica which starts has not forgotten what it promised: its
+// vote, and the entries that it said to have.
+func (o *oracle) kept(n *node, g *group, was, is *mirror) {
+	a, b := was.promised, is.hard
+	if b.Term < a.Term || b.Term == a.Term && a.Vote != 0 && b.Vote != a.Vote {
+		o.w.violate("node %d: the replica of group %d had voted for %d in term %d, and now knows of %d in term %d", n.id, g.id, a.Vote, a.Term, b.Vote, b.Term)
+	}
+	x, y := was.synced, is.written
+	if len(x.list) == 0 {
+		return
+	}
+	last := x.truncated + uint64(len(x.list))
+	newer := len(y.list) > 0 && y.list[len(y.list)-1] > x.list[len(x.list)-1] // it was overwritten
+	if term := x.list[len(x.list)-1]; !newer && !y.has(last, term) {
+		o.w.violate("node %d: the replica of group %d had entry %d of term %d, and has it no more", n.id, g.id, last, term)
+	}
 }
 
 // verify compares a replica's state with what was committed.

@@ -12,7 +12,7 @@ import (
 
 // bugs are rules broken on purpose; the simulator must find each.
 var bugs = []invariant.Bug{
-	invariant.CommitBehind, invariant.StaleTail, invariant.SnapshotOrder, invariant.Reset,
+	invariant.CommitBehind, invariant.StaleTail, invariant.Unavailable, invariant.SnapshotOrder, invariant.Reset,
 	invariant.DedupOnLeader, invariant.DedupApart, invariant.LeasesLost, invariant.AckEarly,
 }
 

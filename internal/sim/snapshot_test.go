@@ -147,7 +147,7 @@ func (g *group) installStep() bool {
 		b := l.logs.NewBatch()
 		b.Reset(g.id, to, *x.job.HardState)
 		b.Append(g.id, x.job.Entries)
-		w.oracle.reset(g, to, x.job.Entries)
+		w.oracle.reset(g, to, *x.job.HardState, x.job.Entries)
 		l.commit(b)
 	case replica.InstallReload:
 		w.must(g.sm.installed(l))
