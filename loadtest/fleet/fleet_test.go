@@ -221,10 +221,18 @@ func TestLacks(t *testing.T) {
 		{d("a", 2), "2 durable copies of 3"},
 		{d("a", 3), ""},
 	} {
-		err := tc.d.lacks(3)
+		err := tc.d.lacks(3, map[int]bool{})
 		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("got %v, want %q", err, tc.want)
 		}
+	}
+	// What has been whole once may be a moment behind, not without a leader.
+	whole := map[int]bool{}
+	if err := errors.Join(d("a", 3).lacks(3, whole), d("a", 2).lacks(3, whole)); err != nil {
+		t.Error(err)
+	}
+	if err := d("", 3).lacks(3, whole); err == nil {
+		t.Error("without a leader")
 	}
 	for _, tc := range [][3]int{{1, 3, 1}, {2, 3, 1}, {3, 3, 3}, {4, 5, 3}, {9, 3, 3}, {5, 5, 5}, {5, 1, 1}} {
 		if got := copiesOf(tc[0], tc[1]); got != tc[2] {
