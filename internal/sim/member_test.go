@@ -139,10 +139,12 @@ func (g *group) step(conf replica.Conf) *pb.ConfChangeV2 {
 	for _, p := range g.core.Progress() {
 		ready[p.Replica] = p.Active && !p.Snapshot && p.Match > 0
 	}
-	kept := 0
+	kept, leaves, heir := 0, false, storage.ReplicaID(0)
 	for _, id := range append(append([]storage.ReplicaID(nil), conf.Voters...), conf.Learners...) {
 		s := g.w.where[id]
 		switch {
+		case id == g.seat.id && (s.gone || !s.voter):
+			leaves = true // not while it leads: what it has beyond the others would block their votes
 		case s.gone || s.dead:
 			change(pb.ConfChangeRemoveNode, id)
 		case s.voter && !ready[id]:
@@ -150,10 +152,16 @@ func (g *group) step(conf replica.Conf) *pb.ConfChangeV2 {
 		case s.voter:
 			if kept++; !conf.Votes(id) {
 				change(pb.ConfChangeAddNode, id)
+			} else {
+				heir = id
 			}
 		case conf.Votes(id):
 			change(pb.ConfChangeAddLearnerNode, id)
 		}
+	}
+	if leaves && len(all) == 0 && heir != 0 {
+		_ = g.core.TransferLeader(heir)
+		g.drain()
 	}
 	if len(all) == 0 || kept == 0 {
 		return nil

@@ -77,7 +77,7 @@ func replay(t *testing.T, s settings, ops []op) history {
 // fixedSeeds run each time, newSeeds follow them.
 const (
 	fixedSeeds = 40
-	newSeeds   = 10
+	newSeeds   = 3
 )
 
 func TestSeeds(t *testing.T) {
