@@ -406,6 +406,10 @@ func (h *Session) Close() {
 	}
 }
 
+// End ends the session from the node's side, as if another one had taken its
+// name: Done is closed, and Err is why.
+func (h *Session) End(why *Refusal) { h.s.detach(h, why) }
+
 // release gives back what was not handed out; with fresh only what was granted
 // since the handle was attached.
 func (s *session) release(fresh bool) {
@@ -474,6 +478,7 @@ func (s *session) pump() {
 		s.mu.Unlock()
 		s.fill(ws)
 		ws.submit()
+		s.tellReturned()
 	}
 }
 

@@ -20,7 +20,8 @@ func (a *asking) giveBack() bool {
 // Ask asks a session that was opened with Ask for up to n packets. What is ready is
 // handed out by Take; for the rest of the ask Notes says that it is returned, once
 // it is known that there is no more. Asking for 0 says that the worker takes no
-// more at the moment: what is ready is another's then. It does not block.
+// more at the moment: what is ready is another's then. It does not block, and does not
+// call Notify itself.
 func (h *Session) Ask(n uint32) {
 	s := h.s
 	s.mu.Lock()
@@ -31,11 +32,10 @@ func (h *Session) Ask(n uint32) {
 	s.credit.Alive()
 	s.asking.open += int(min(n, uint32(s.g.d.cfg.MaxCredit)))
 	s.asking.told = n == 0
-	told := s.draining && s.asking.giveBack()
-	s.mu.Unlock()
-	if told {
-		h.signal()
+	if s.draining {
+		s.asking.giveBack() // which the pump tells
 	}
+	s.mu.Unlock()
 	s.poke()
 }
 
@@ -115,6 +115,16 @@ func (s *session) giveAskBack() {
 	}
 	s.mu.Lock()
 	h, told := s.handle, s.asking.giveBack()
+	s.mu.Unlock()
+	if told && h != nil {
+		h.signal()
+	}
+}
+
+// tellReturned signals when something is given back that nobody was told of.
+func (s *session) tellReturned() {
+	s.mu.Lock()
+	h, told := s.handle, s.asking.returned > 0
 	s.mu.Unlock()
 	if told && h != nil {
 		h.signal()

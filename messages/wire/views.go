@@ -91,3 +91,18 @@ func UintField(message []byte, number uint64) (v uint64, err error) {
 	}
 	return v, nil
 }
+
+// RepoOf returns a packet's repo_id without reading the rest of it. It aliases
+// packet. The error is a *FieldError.
+func RepoOf(packet []byte) (repo []byte, err error) {
+	s := scan(packet)
+	for s.next() {
+		if s.key == 1<<3|bytes {
+			repo = s.bytes
+		}
+	}
+	if s.bad {
+		return nil, broken("packet")
+	}
+	return repo, nil
+}

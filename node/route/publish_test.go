@@ -75,7 +75,7 @@ func (p *producer) send(from, to uint64) (next uint64) {
 		case a.refusal == nil && uint64(a.seq) != at:
 			p.t.Errorf("position %d of %s has number %d", at, p.repo, a.seq)
 		case a.refusal == nil:
-		case !a.refusal.Retriable() && a.refusal.Code != actors.CodeGap:
+		case !a.refusal.Retriable() && a.refusal.Code != actors.CodeGap && (a.refusal.Code != actors.CodeUnknownProducer || from > 1): // with nothing accepted yet it is a gap, too
 			p.t.Fatalf("position %d of %s: %v", at, p.repo, a.refusal)
 		default:
 			next = min(next, at)

@@ -38,6 +38,11 @@ type Router struct {
 	followers map[*func()]func() // told after each new table, under mu: they must not block
 
 	stopping chan struct{}
+	life     context.Context // ends with the router
+	end      context.CancelFunc
+
+	spawning sync.Mutex // guards the growth of work against Stop
+	halted   bool
 	work     sync.WaitGroup
 }
 
@@ -56,10 +61,21 @@ func New(cfg Config, relay api.Relay, delivery api.Delivery, cluster Cluster, co
 	if err := r.metrics.register(reg, r); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
+	r.life, r.end = context.WithCancel(context.Background())
 	r.refresh()
-	r.work.Add(1)
-	go r.follow()
+	r.spawn(r.follow)
 	return r, nil
+}
+
+// spawn runs f in a goroutine that Stop waits for; not once that has begun.
+func (r *Router) spawn(f func()) bool {
+	r.spawning.Lock()
+	defer r.spawning.Unlock()
+	if r.halted {
+		return false
+	}
+	r.work.Go(f)
+	return true
 }
 
 // Relay takes packets of all partitions.
@@ -75,12 +91,16 @@ func (r *Router) Stop(ctx context.Context) error {
 	if !r.stopped {
 		r.stopped = true
 		close(r.stopping)
+		r.end()
 		for id, l := range r.links {
 			delete(r.links, id)
 			r.retire(l)
 		}
 	}
 	r.mu.Unlock()
+	r.spawning.Lock()
+	r.halted = true
+	r.spawning.Unlock()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -36,7 +36,6 @@ func (t *target) clear(p repository.PartitionID) bool {
 
 // follow keeps the table up to date, and gives former leaders their time.
 func (r *Router) follow() {
-	defer r.work.Done()
 	for {
 		changed := r.cluster.Changed() // asked first: what changes after it is seen next
 		r.refresh()
@@ -101,9 +100,7 @@ func (r *Router) former(old, next *target, p repository.PartitionID) (list []*li
 // giveTime abandons what a former leader has not answered when its time is over,
 // unless it leads again. The caller holds r.mu.
 func (r *Router) giveTime(l *link, p repository.PartitionID) {
-	r.work.Add(1)
-	go func() {
-		defer r.work.Done()
+	r.spawn(func() {
 		timer := time.NewTimer(r.cfg.Patience)
 		defer timer.Stop()
 		select {
@@ -114,7 +111,7 @@ func (r *Router) giveTime(l *link, p repository.PartitionID) {
 		if r.table.Load().targets[p].link != l {
 			l.abandon(p)
 		}
-	}()
+	})
 }
 
 // linkTo returns the link to a node, made if need be. The caller holds r.mu.
@@ -141,9 +138,5 @@ func (r *Router) closeUnused(t *table) {
 
 // retire closes a link without waiting for it. The caller holds r.mu.
 func (r *Router) retire(l *link) {
-	r.work.Add(1)
-	go func() {
-		defer r.work.Done()
-		l.close()
-	}()
+	r.spawn(l.close)
 }
