@@ -152,8 +152,11 @@ func held(dir string) bool {
 }
 
 // Serves says whether a running node of any cluster on this machine has the
-// address. Two spellings of one loopback address are the same.
+// address, or has claimed it. Two spellings of one loopback address are the same.
 func (h *Home) Serves(addr string) bool {
+	if h.claimed(addr) {
+		return true
+	}
 	paths, _ := filepath.Glob(filepath.Join(h.dir, "cluster-*", "nodes", "*"+entrySuffix))
 	for _, path := range paths {
 		e, err := readEntry(path)

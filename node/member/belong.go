@@ -37,19 +37,19 @@ const (
 // how others are found. ErrRefused says that trying on is of no use.
 func (m *Member) Belong(ctx context.Context, seeds []string, found bool) (Belonging, error) {
 	if b := m.belonging.Load(); b != nil {
-		m.gossip.KeepJoining(seeds)
+		if err := m.foreign(ctx, seeds); err != nil {
+			return *b, err
+		}
+		m.keepJoining(seeds)
 		return *b, nil
 	}
 	b := Belonging{}
 	var err error
+	m.keepJoining(seeds)
 	if found {
 		b = m.founding()
-		m.gossip.KeepJoining(seeds)
-	} else {
-		m.gossip.KeepJoining(seeds)
-		if b, err = m.ask(ctx, seeds); err != nil {
-			return b, err
-		}
+	} else if b, err = m.ask(ctx, seeds); err != nil {
+		return b, err
 	}
 	b.Node = m.cfg.Settings.Name
 	if err := save(m.cfg.Log, b); err != nil {
@@ -79,11 +79,12 @@ func (m *Member) ask(ctx context.Context, seeds []string) (Belonging, error) {
 	tick := time.NewTicker(joinPause)
 	defer tick.Stop()
 	said, last := time.Time{}, error(nil)
+	vain := vain{since: time.Now()}
 	for {
-		for _, member := range m.gossip.Members() {
-			if member.Self || member.Cluster.IsZero() || member.Peer == "" {
-				continue
-			}
+		if err := m.inVain(ctx, &vain, seeds); err != nil {
+			return Belonging{}, err
+		}
+		for _, member := range m.candidates(ctx, seeds) {
 			b, err := m.askOne(ctx, member)
 			if errors.Is(err, errNameTaken) && m.rename() {
 				b, err = m.askOne(ctx, member)
@@ -98,13 +99,13 @@ func (m *Member) ask(ctx context.Context, seeds []string) (Belonging, error) {
 		}
 		if time.Since(said) > joinNews {
 			said = time.Now()
-			m.log.Info("waiting to be taken into a cluster", "join", seeds, "last", last)
+			m.log.Info("waiting to be taken into a cluster", "join", seeds, "last", errors.Join(last, vain.last))
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			if last == nil {
-				last = errors.New("no node that is part of a cluster was seen")
+				last = errors.Join(errors.New("no node that is part of a cluster was seen"), vain.last)
 			}
 			return Belonging{}, fmt.Errorf("join %v: %w (%w)", seeds, ctx.Err(), last)
 		}
@@ -118,7 +119,7 @@ func (m *Member) askOne(ctx context.Context, member gossip.Member) (Belonging, e
 	}
 	ctx, cancel := context.WithTimeout(ctx, joinCall)
 	defer cancel()
-	answer, err := peer.Join(ctx, &peerv1.JoinRequest{Node: nodeProto(m.self()), ClusterName: m.cfg.Settings.ClusterName})
+	answer, err := peer.Join(ctx, &peerv1.JoinRequest{Node: m.nodeProto(), ClusterName: m.cfg.Settings.ClusterName})
 	if err != nil {
 		switch status.Code(err) {
 		case codes.AlreadyExists:
@@ -167,11 +168,12 @@ func (m *Member) self() meta.Node {
 // Self is this node as meta shall know it.
 func (m *Member) Self() meta.Node { return m.self() }
 
-func nodeProto(n meta.Node) *peerv1.Node {
+func (m *Member) nodeProto() *peerv1.Node {
+	n := m.self()
 	return &peerv1.Node{
 		NodeId: slices.Clone(n.ID[:]), Name: n.Name, Boot: n.Boot, Life: n.Life,
 		GrpcAddress: n.Addresses.GRPC, HttpAddress: n.Addresses.HTTP, PeerAddress: n.Addresses.Peer, GossipAddress: n.Addresses.Gossip,
-		Zone: n.Zone, Version: n.Version, Format: format, FeatureMin: n.Features.Min, FeatureMax: n.Features.Max,
+		Zone: n.Zone, Version: n.Version, Format: m.cfg.Format, FeatureMin: n.Features.Min, FeatureMax: n.Features.Max,
 	}
 }
 

@@ -39,6 +39,14 @@ type Config struct {
 	TLS *tls.Config
 	// ServerOptions are for the peers' gRPC server.
 	ServerOptions []grpc.ServerOption
+	// Near returns where nodes of this machine gossip, nil if they are not looked
+	// for. FreeGossip has gossip take a free port where its own is taken.
+	Near       func(context.Context) []string
+	FreeGossip bool
+	// Format is this build's storage format if zero, Wall the machine's clock in
+	// Unix nanoseconds if nil.
+	Format uint32
+	Wall   func() int64
 	// Fatal is told, at most once, why the node may not go on.
 	Fatal func(error)
 
@@ -63,6 +71,8 @@ type Work struct {
 	Spread func(context.Context, *peerv1.SpreadRequest) ([]uint32, error)
 	// Resign says that this node should lead nothing: it drains, or its clock is off.
 	Resign func() bool
+	// Trouble says what is wrong with this node, though it serves; empty if nothing is.
+	Trouble func() string
 	// DiskFree is the free space in bytes.
 	DiskFree func() int64
 	// Services registers what else is served to peers, beside Peer itself.
@@ -79,6 +89,8 @@ type Member struct {
 	server    *grpc.Server
 
 	belonging atomic.Pointer[Belonging]
+	seeds     atomic.Pointer[[]string] // what --join names
+	announced atomic.Bool              // meta has recorded this start
 	parts     atomic.Pointer[Parts]
 	state     atomic.Uint32 // gossip.State
 	leaders   leaders
@@ -99,6 +111,9 @@ type Member struct {
 // Open listens to the other nodes.
 func Open(cfg Config) (*Member, error) {
 	m := &Member{cfg: cfg, log: cfg.Logger, pool: peers.NewPool(cfg.TLS), bell: make(chan struct{}, 1), leads: make(chan struct{}, 1)}
+	if m.cfg.Format == 0 {
+		m.cfg.Format = format
+	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	b, found, err := load(cfg.Log)
 	if err != nil {
@@ -124,7 +139,7 @@ func Open(cfg Config) (*Member, error) {
 func (m *Member) listen(id meta.ClusterID) (err error) {
 	c := transport.DefaultConfig()
 	c.Self, c.Boot, c.Life, c.Name = m.cfg.Identity.Node, m.cfg.Identity.Boot, m.cfg.Identity.Life, m.cfg.Settings.Name
-	c.Cluster, c.Feature, c.Format = id, featureLevel, format
+	c.Cluster, c.Feature, c.Format, c.Wall = id, featureLevel, m.cfg.Format, m.cfg.Wall
 	c.Listener, c.TLS = m.cfg.Listener, m.cfg.TLS
 	c.Resolve, c.Address, c.Admit = m.resolve, m.address, m.admit
 	c.Receive, c.ReceiveSnapshot = m.gate.Receive, m.gate.ReceiveSnapshot
@@ -178,7 +193,13 @@ func (m *Member) chat() error {
 	c.Meta = m.gossipMeta()
 	c.OnConflict = m.conflict
 	c.Logger, c.Registerer = m.log, m.cfg.Registerer
-	if m.gossip, err = gossip.Start(c); err != nil {
+	m.gossip, err = gossip.Start(c)
+	if err != nil && m.cfg.FreeGossip && bind.Port() != 0 {
+		// Who started at the same moment has taken it since it was looked at.
+		c.Bind = netip.AddrPortFrom(bind.Addr(), 0)
+		m.gossip, err = gossip.Start(c)
+	}
+	if err != nil {
 		return fmt.Errorf("--gossip %s: %w", s.Gossip, err)
 	}
 	m.cfg.Addresses.Gossip = m.gossip.Address().String()
@@ -196,16 +217,6 @@ func addrPort(addr string) (netip.AddrPort, error) {
 		at = netip.AddrPortFrom(netip.IPv4Unspecified(), at.Port())
 	}
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), nil
-}
-
-// conflict ends a node whose data folder runs a second time.
-func (m *Member) conflict(c gossip.Conflict) {
-	if !c.Mine {
-		m.log.Error("two nodes run on copies of one data folder", "node", c.Node, "one", c.Here.Address, "other", c.There.Address)
-		return
-	}
-	m.cfg.Fatal(fmt.Errorf("another process runs on a copy of this data folder (node %s), at %s: remove one of the two; a node that is to be new needs an empty --data-dir",
-		c.Node, c.There.Address))
 }
 
 // gossipMeta is what this node tells of itself.
@@ -299,8 +310,8 @@ func (m *Member) address(n identity.NodeID) (string, bool) {
 // admit refuses nodes that meta knows to be gone. Who is new to this node's view
 // may be newer than it.
 func (m *Member) admit(h transport.Hello) error {
-	if h.Format != format {
-		return fmt.Errorf("%w: its storage format is %d, this node's %d: update the older one", transport.ErrIncompatible, h.Format, format)
+	if h.Format != m.cfg.Format {
+		return fmt.Errorf("%w: its storage format is %d, this node's %d: update the older one", transport.ErrIncompatible, h.Format, m.cfg.Format)
 	}
 	p := m.parts.Load()
 	if p == nil {

@@ -61,6 +61,7 @@ func (m *Member) compare() {
 // are gone; and one that the others refuse for that reason.
 func (m *Member) removed(p *Parts, v *meta.View) {
 	self, _ := v.Node(m.cfg.Identity.Node)
+	m.replaced(self)
 	if self.State == meta.NodeRemoved && len(p.Engine.Groups()) <= 1 {
 		m.cfg.Fatal(errRemoved)
 		return

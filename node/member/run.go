@@ -32,11 +32,12 @@ func (m *Member) Run(w Work) {
 	p.Work = w
 	m.parts.Store(&p)
 	m.serve(&p)
+	m.keepJoining(*m.seeds.Load()) // from now on meta's word counts too
 	p.Meta.Watch(func(*meta.View) {
 		m.ring()
 		m.Changed(meta.MetaGroup)
 	})
-	for _, loop := range []func(){m.announce, m.keepReplicas, m.follow, m.move, m.draw} {
+	for _, loop := range []func(){m.announce, m.watchSeeds, m.keepReplicas, m.follow, m.move, m.draw} {
 		m.tasks.Go(loop)
 	}
 }
@@ -76,6 +77,7 @@ func (m *Member) announce() {
 		err := m.call(func(ctx context.Context) error { return p.Calls.StartNode(ctx, m.self()) })
 		switch {
 		case err == nil:
+			m.announced.Store(true)
 			m.activate()
 			return
 		case errors.Is(err, meta.ErrCopy), errors.Is(err, meta.ErrRemoved), errors.Is(err, meta.ErrNameTaken), errors.Is(err, meta.ErrFeature):

@@ -36,7 +36,7 @@ func (s *service) ready() (*Parts, error) {
 func (s *service) Info(context.Context, *peerv1.InfoRequest) (*peerv1.InfoResponse, error) {
 	id := s.m.cfg.Identity.Node
 	out := &peerv1.InfoResponse{
-		NodeId: id[:], NodeName: s.m.cfg.Settings.Name, Version: config.Version(), Format: format,
+		NodeId: id[:], NodeName: s.m.cfg.Settings.Name, Version: config.Version(), Format: s.m.cfg.Format,
 		ClusterName: s.m.cfg.Settings.ClusterName,
 	}
 	if b := s.m.Belonging(); b != nil {
@@ -60,8 +60,8 @@ func (s *service) Join(ctx context.Context, q *peerv1.JoinRequest) (*peerv1.Join
 		return nil, status.Errorf(codes.FailedPrecondition, "this is cluster %q, not %q: check --cluster-name and --join", b.Name, q.GetClusterName())
 	case len(q.GetClusterId()) > 0 && meta.ClusterID(q.GetClusterId()) != b.Cluster:
 		return nil, status.Errorf(codes.FailedPrecondition, "this is cluster %s, and the data folder belongs to another: clusters never merge", b.Cluster)
-	case q.GetNode().GetFormat() != format:
-		return nil, status.Errorf(codes.FailedPrecondition, "storage format %d does not go with %d here: update the older build", q.GetNode().GetFormat(), format)
+	case q.GetNode().GetFormat() != s.m.cfg.Format:
+		return nil, status.Errorf(codes.FailedPrecondition, "storage format %d does not go with %d here: update the older build", q.GetNode().GetFormat(), s.m.cfg.Format)
 	}
 	replica, err := p.Calls.JoinNode(ctx, n)
 	if err != nil {
@@ -134,6 +134,11 @@ func (s *service) Report(context.Context, *peerv1.ReportRequest) (*peerv1.Report
 func (m *Member) report() *peerv1.ReportResponse {
 	p := m.parts.Load()
 	out := &peerv1.ReportResponse{State: gossip.State(m.state.Load()).String()}
+	if p.Trouble != nil && out.State == gossip.Serving.String() {
+		if t := p.Trouble(); t != "" {
+			out.State = t
+		}
+	}
 	if p.DiskFree != nil {
 		out.DiskFreeBytes = p.DiskFree()
 	}

@@ -159,7 +159,7 @@ func TestGarbageOnEveryPort(t *testing.T) {
 		"preface and noise": append([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), noise...), "zeros": make([]byte, 1<<16),
 		"endless header": []byte("GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 1<<20)),
 	} {
-		for _, addr := range []string{n.Addresses.GRPC, n.Addresses.HTTP} {
+		for _, addr := range []string{n.Addresses.GRPC, n.Addresses.HTTP, n.Addresses.Peer, n.Addresses.Gossip} {
 			conn, err := net.Dial("tcp", addr)
 			if err != nil {
 				t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"testing"
 	"time"
 
@@ -77,6 +76,11 @@ func TestThreeNodesBecomeACluster(t *testing.T) {
 // refusal runs a node with flags and returns why it ended.
 func refusal(t *testing.T, flags ...string) error {
 	t.Helper()
+	return refusalWith(t, server.Hooks{}, flags...)
+}
+
+func refusalWith(t *testing.T, hooks server.Hooks, flags ...string) error {
+	t.Helper()
 	base := []string{
 		"--data-dir", dataDir(t), "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--gossip", "127.0.0.1:0", "--peer", "127.0.0.1:0",
 		"--memory-limit", "256MiB", "--partitions", "4",
@@ -85,17 +89,9 @@ func refusal(t *testing.T, flags ...string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	return server.Run(ctx, c, io.Discard, slog.New(slog.DiscardHandler))
-}
-
-// TestJoinIsRefused: what must not become one cluster does not, and says why.
-func TestJoinIsRefused(t *testing.T) {
-	first := start(t, dataDir(t))
-	if err := refusal(t, "--join", first.Addresses.Gossip, "--name", "test"); err == nil || !strings.Contains(err.Error(), "--name") {
-		t.Errorf("a taken name: %v", err)
-	}
+	return server.RunWith(ctx, c, io.Discard, slog.New(slog.DiscardHandler), hooks)
 }
 
 // TestNamesOfOneMachine: a node that nobody named finds a name of its own, and

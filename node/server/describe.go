@@ -54,6 +54,9 @@ func (c *clusterView) Describe(ctx context.Context) *waystationv1.DescribeCluste
 func (c *clusterView) stateOf(n *meta.Node, r *peerv1.ReportResponse) string {
 	switch {
 	case n.ID == c.node.stores.id.Node && n.State == meta.NodeActive:
+		if t := c.node.trouble(); t != "" {
+			return t
+		}
 		return c.health.State()
 	case r == nil:
 		return "down"

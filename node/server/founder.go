@@ -6,7 +6,7 @@ import (
 	"net"
 
 	"github.com/waystation/waystation/cluster/discovery"
-	"github.com/waystation/waystation/cluster/meta"
+	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/node/config"
 	"github.com/waystation/waystation/node/member"
 	"github.com/waystation/waystation/storage"
@@ -18,6 +18,7 @@ type founder struct {
 	cfg      *config.Config
 	home     *discovery.Home // nil unless --join is auto
 	decision *discovery.Decision
+	claim    *discovery.Claim // nil before the ports are taken
 	diskFree func() int64
 }
 
@@ -62,11 +63,50 @@ func (f *founder) listen(ctx context.Context, addr string, given bool) (net.List
 	return discovery.PickPort(ctx, addr, given, f.home.Serves, on)
 }
 
+// claimPorts tells nodes that start beside this one what it holds.
+func (f *founder) claimPorts(addrs ...net.Addr) (err error) {
+	if f.home == nil {
+		return nil
+	}
+	list := []string{f.cfg.Gossip}
+	for _, a := range addrs {
+		list = append(list, a.String())
+	}
+	f.claim, err = f.home.Claim(list)
+	return err
+}
+
+// near returns where the nodes of this cluster that run on this machine gossip.
+// It is asked whenever this node is alone, so that nodes that all start again at
+// other ports find each other.
+func (f *founder) near(self identity.NodeID) func(context.Context) []string {
+	if f.home == nil {
+		return nil
+	}
+	return func(ctx context.Context) (out []string) {
+		list, err := f.home.Entries(ctx, f.cfg.ClusterName)
+		if err != nil {
+			return nil
+		}
+		for _, e := range list {
+			if e.NodeID != self.String() {
+				out = append(out, e.Gossip)
+			}
+		}
+		return out
+	}
+}
+
 // belong returns the cluster of this node. It blocks until there is one.
 func (f *founder) belong(ctx context.Context, m *member.Member) (member.Belonging, error) {
 	if f.home == nil {
 		seeds := f.cfg.JoinAddresses()
 		return m.Belong(ctx, seeds, len(seeds) == 0)
+	}
+	// Before there is anything to join: who is started beside this node must find
+	// it, and not make a cluster of its own.
+	if err := f.home.Introduce(ctx, f.entry(m)); err != nil {
+		return member.Belonging{}, err
 	}
 	self := discovery.Self{Node: m.Self().ID, DataDir: f.cfg.DataDir}
 	if b := m.Belonging(); b != nil {
@@ -82,16 +122,25 @@ func (f *founder) belong(ctx context.Context, m *member.Member) (member.Belongin
 
 // announce lets other nodes of this machine find this one, and gives back the
 // right to be the first.
-func (f *founder) announce(m *member.Member, at meta.Addresses) error {
+func (f *founder) announce(m *member.Member) error {
 	if f.home == nil {
 		return nil
 	}
-	b := m.Belonging()
+	e := f.entry(m)
+	return errors.Join(f.home.Write(e), f.decision.Done(&e))
+}
+
+// entry is this node as the others of this machine find it.
+func (f *founder) entry(m *member.Member) discovery.Entry {
+	at := m.Addresses()
 	e := discovery.Entry{
-		Cluster: f.cfg.ClusterName, ClusterID: b.Cluster.String(), NodeID: m.Self().ID.String(), Name: m.Self().Name,
+		Cluster: f.cfg.ClusterName, NodeID: m.Self().ID.String(), Name: m.Self().Name,
 		DataDir: f.cfg.DataDir, GRPC: at.GRPC, HTTP: at.HTTP, Gossip: at.Gossip, Peer: at.Peer,
 	}
-	return errors.Join(f.home.Write(e), f.decision.Done(&e))
+	if b := m.Belonging(); b != nil {
+		e.ClusterID = b.Cluster.String()
+	}
+	return e
 }
 
 // close ends what a start that failed, or a node that stops, has left.
@@ -100,6 +149,9 @@ func (f *founder) close(m *member.Member) error {
 		return nil
 	}
 	var errs []error
+	if f.claim != nil {
+		errs = append(errs, f.claim.Close())
+	}
 	if f.decision != nil {
 		errs = append(errs, f.decision.Done(nil))
 	}

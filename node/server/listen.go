@@ -50,7 +50,10 @@ func listen(ctx context.Context, cfg *config.Config, s sizes, f *founder) (p *po
 		}
 		*x.to = netutil.LimitListener(l, x.connections)
 	}
-	return p, gossipPort(ctx, cfg, f)
+	if err = gossipPort(ctx, cfg, f); err != nil {
+		return p, err
+	}
+	return p, f.claimPorts(p.grpc.Addr(), p.http.Addr(), p.peer.Addr())
 }
 
 // gossipPort has gossip, which opens its port itself, take a free one where

@@ -47,6 +47,9 @@ type node struct {
 	tasks    sync.WaitGroup
 }
 
+// initLimit is what one try to make the cluster may take.
+const initLimit = 5 * time.Second
+
 // startLimit is how long a start may take that needs no other node.
 const startLimit = time.Minute
 
@@ -60,6 +63,7 @@ type parts struct {
 	logger  *slog.Logger
 	reg     prometheus.Registerer
 	fatal   func(error)
+	hooks   hooks
 	// view is the cluster for the calls of other nodes, peerHealth what they see of
 	// this node: one that drains still serves them.
 	view       func(*node) api.Cluster
@@ -74,7 +78,7 @@ func openNode(ctx context.Context, x parts) (_ *node, err error) {
 		fs: x.fs, dir: x.cfg.DataDir, logger: x.logger, reg: x.reg, fatal: x.fatal, groups: n.ranges, damaged: n.damaged,
 	}
 	if n.stores, err = openStores(disks, x.sizes); err != nil {
-		return nil, errors.Join(err, x.member.Listener.Close())
+		return nil, errors.Join(err, x.member.Listener.Close(), x.founder.close(nil))
 	}
 	defer func() {
 		if err != nil {
@@ -84,8 +88,9 @@ func openNode(ctx context.Context, x parts) (_ *node, err error) {
 			err = errors.Join(err, x.founder.close(n.member))
 		}
 	}()
-	n.clock = logclock.New(0, time.Now) // raised below, once the partitions are read
+	n.clock = logclock.New(0, x.hooks.wall()) // raised below, once the partitions are read
 	x.member.Identity, x.member.Log = n.stores.id, n.stores.log
+	x.member.Near, x.member.FreeGossip = x.founder.near(n.stores.id.Node), x.founder.home != nil && !x.cfg.Given("gossip")
 	if n.member, err = member.Open(x.member); err != nil {
 		return nil, err
 	}
@@ -96,17 +101,15 @@ func openNode(ctx context.Context, x parts) (_ *node, err error) {
 	if n.meta, err = meta.Open(n.stores.state); err != nil {
 		return nil, err
 	}
+	if err = n.member.Alone(ctx, n.meta.View()); err != nil {
+		return nil, err
+	}
 	b, err := x.founder.belong(ctx, n.member)
 	if err != nil {
 		return nil, err
 	}
 	if err = n.startEngine(&b, &x); err != nil {
 		return nil, err
-	}
-	if b.Founder {
-		if err = n.found(ctx, &b); err != nil {
-			return nil, err
-		}
 	}
 	if err = n.startActors(&b, &x); err != nil {
 		return nil, err
@@ -118,13 +121,18 @@ func openNode(ctx context.Context, x parts) (_ *node, err error) {
 	n.member.Run(member.Work{
 		Services: func(s *grpc.Server) { n.peers = n.router.Register(s, x.view(n), x.peerHealth) },
 		Machine:  n.machine, Spread: n.spread.here, DiskFree: x.founder.diskFree,
-		Resign: func() bool { return n.resigned.Load() || n.clock.Off() },
+		Resign: func() bool { return n.resigned.Load() || n.clock.Off() }, Trouble: n.trouble,
 	})
 	n.meta.Watch(func(*meta.View) { n.ring() })
 	tending, stop := context.WithCancel(context.Background())
 	n.tending = stop
+	if b.Founder {
+		// Beside the rest: a founder that starts again may need the others to know
+		// that there is a cluster, and they need it.
+		n.tasks.Go(func() { n.found(tending, &b) })
+	}
 	n.tasks.Go(func() { n.tend(tending, b.Founder) })
-	if err = x.founder.announce(n.member, n.member.Addresses()); err != nil {
+	if err = x.founder.announce(n.member); err != nil {
 		return nil, err
 	}
 	return n, n.settle(ctx)
@@ -137,6 +145,9 @@ func (n *node) startEngine(b *member.Belonging, x *parts) (err error) {
 	c.Changed = n.member.Changed
 	c.Transport, c.Logger, c.Registerer = n.member.Transport(), n.logger, x.reg
 	x.sizes.engine(&c, int(b.Partitions)+1)
+	if x.hooks.HoldBytes > 0 {
+		c.HoldBytes = x.hooks.HoldBytes
+	}
 	if n.engine, err = cluster.Open(c); err != nil {
 		return err
 	}
@@ -154,16 +165,23 @@ func (n *node) startEngine(b *member.Belonging, x *parts) (err error) {
 	return nil
 }
 
-// found makes the cluster, unless that is done.
-func (n *node) found(ctx context.Context, b *member.Belonging) error {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	if !n.meta.View().Made() {
-		init := meta.Init{
-			Cluster: b.Cluster, Name: b.Name, Partitions: b.Partitions, HashSeed: b.HashSeed, FeatureLevel: 1, Node: n.member.Self(),
+// found makes the cluster, unless that is done, and tries until it is or ctx ends.
+func (n *node) found(ctx context.Context, b *member.Belonging) {
+	init := meta.Init{
+		Cluster: b.Cluster, Name: b.Name, Partitions: b.Partitions, HashSeed: b.HashSeed, FeatureLevel: 1, Node: n.member.Self(),
+	}
+	for !n.meta.View().Made() {
+		limited, cancel := context.WithTimeout(ctx, initLimit)
+		_, err := n.calls.Init(limited, init)
+		cancel()
+		if err == nil || errors.Is(err, meta.ErrMade) {
+			break
 		}
-		if _, err := n.calls.Init(ctx, init); err != nil && !errors.Is(err, meta.ErrMade) {
-			return err
+		n.logger.Debug("there is no cluster yet", slog.Any("error", err))
+		select {
+		case <-time.After(retryCommand):
+		case <-ctx.Done():
+			return
 		}
 	}
 	if b.Name != n.cfg.ClusterName {
@@ -172,7 +190,6 @@ func (n *node) found(ctx context.Context, b *member.Belonging) error {
 	if int(b.Partitions) != n.cfg.Partitions {
 		n.logger.Warn("the number of partitions is fixed when a cluster is made", slog.Int("partitions", int(b.Partitions)), slog.Int("flag", n.cfg.Partitions))
 	}
-	return nil
 }
 
 func (n *node) startActors(b *member.Belonging, x *parts) (err error) {
@@ -280,7 +297,9 @@ const tendEvery = time.Second
 func (n *node) tend(ctx context.Context, founder bool) {
 	tick := time.NewTicker(tendEvery)
 	defer tick.Stop()
+	trouble := ""
 	for {
+		trouble = n.noteTrouble(trouble)
 		limited, cancel := context.WithTimeout(ctx, startLimit)
 		err := configure(limited, n.relay.Partitions(), founder, &n.cfg.Seed)
 		if err == nil {

@@ -40,6 +40,9 @@ func child(dir string) int {
 	if addr := os.Getenv(childNode + "_HTTP"); addr != "" {
 		cfg.HTTP = addr
 	}
+	if ports := strings.Split(os.Getenv(childNode+"_AUTO"), ","); len(ports) == 4 {
+		cfg.Join, cfg.Listen, cfg.HTTP, cfg.Gossip, cfg.Peer = "auto", ports[0], ports[1], ports[2], ports[3]
+	}
 	if err := server.Run(context.Background(), cfg, os.Stdout, slog.New(slog.DiscardHandler)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -74,6 +77,17 @@ type node struct {
 // start runs a node on dir until the test ends.
 func start(t testing.TB, dir string, change ...func(*config.Config)) *node {
 	t.Helper()
+	return startWith(t, dir, server.Hooks{}, change...)
+}
+
+func startWith(t testing.TB, dir string, hooks server.Hooks, change ...func(*config.Config)) *node {
+	t.Helper()
+	return launch(t, dir, hooks, change...).ready()
+}
+
+// launch begins a node, which is not ready yet.
+func launch(t testing.TB, dir string, hooks server.Hooks, change ...func(*config.Config)) *node {
+	t.Helper()
 	cfg := testConfig(dir)
 	for _, f := range change {
 		f(&cfg)
@@ -84,29 +98,59 @@ func start(t testing.TB, dir string, change ...func(*config.Config)) *node {
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &node{t: t, dir: dir, cancel: cancel, ended: make(chan error, 1)}
 	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	go func() { n.ended <- server.Run(ctx, cfg, &n.banner, log) }()
+	go func() { n.ended <- server.RunWith(ctx, cfg, &n.banner, log, hooks) }()
 	t.Cleanup(n.stop)
-	await(t, "the endpoints file", func() bool {
+	return n
+}
+
+// ready waits until the node serves.
+func (n *node) ready() *node {
+	n.t.Helper()
+	await(n.t, "the endpoints file", func() bool {
 		select {
 		case err := <-n.ended:
 			n.ended <- err
-			t.Fatalf("the node ended: %v", err)
+			n.t.Fatalf("the node ended: %v", err)
 		default:
 		}
-		e, err := config.ReadEndpoints(dir)
+		e, err := config.ReadEndpoints(n.dir)
 		if err == nil {
 			n.Endpoints = *e
 		}
 		return err == nil
 	})
+	n.connect()
+	return n
+}
+
+// connect opens the node's API.
+func (n *node) connect() {
+	n.t.Helper()
 	var err error
 	n.conn, err = grpc.NewClient(n.Addresses.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err != nil {
-		t.Fatal(err)
+		n.t.Fatal(err)
 	}
 	n.rpc = waystationv1.NewWaystationClient(n.conn)
-	return n
+}
+
+// end waits until the node ends by itself, and returns why.
+func (n *node) end() (err error) {
+	n.t.Helper()
+	n.once.Do(func() {
+		n.conn.Close()
+		limit := time.NewTimer(time.Minute)
+		defer limit.Stop()
+		select {
+		case err = <-n.ended:
+		case <-limit.C:
+			n.cancel()
+			<-n.ended
+			n.t.Error("the node went on for a minute")
+		}
+	})
+	return err
 }
 
 // stop ends the node as SIGTERM would, and checks that it ends well.
@@ -210,7 +254,7 @@ func (d *delivery) settle(n *node, group, outcome string, out any) int {
 // await waits for a condition.
 func await(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	deadline := time.NewTimer(20 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -218,7 +262,7 @@ func await(t testing.TB, what string, condition func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			t.Fatalf("waited 20 s for %s", what)
+			t.Fatalf("waited a minute for %s", what)
 		}
 	}
 }

@@ -35,11 +35,18 @@ func Run(ctx context.Context, cfg config.Config, stdout io.Writer, logger *slog.
 
 // runOn is Run on a file system; nil is the disk.
 func runOn(ctx context.Context, cfg config.Config, fs storage.FS, stdout io.Writer, logger *slog.Logger) error {
+	return runWith(ctx, cfg, fs, stdout, logger, hooks{})
+}
+
+func runWith(ctx context.Context, cfg config.Config, fs storage.FS, stdout io.Writer, logger *slog.Logger, h hooks) error {
 	dir, err := filepath.Abs(cfg.DataDir)
 	if err != nil {
 		return fmt.Errorf("--data-dir %s: %w", cfg.DataDir, err)
 	}
-	r := &run{cfg: cfg, fs: fs, stdout: stdout, logger: logger, registry: prometheus.NewRegistry(), fatal: make(chan error, 1)}
+	r := &run{cfg: cfg, fs: fs, stdout: stdout, logger: logger, registry: prometheus.NewRegistry(), fatal: make(chan error, 1), hooks: h}
+	if h.ReplaceAfter > 0 {
+		r.cfg.ReplaceAfter = h.ReplaceAfter
+	}
 	if r.founder, err = openFounder(&r.cfg); err != nil {
 		return err
 	}
@@ -59,6 +66,8 @@ type run struct {
 	logger    *slog.Logger
 	registry  *prometheus.Registry
 	fatal     chan error // one place
+	abort     func()     // ends a start that is under way
+	hooks     hooks
 	health    *api.Health
 	front     *front
 	founder   *founder
@@ -68,6 +77,9 @@ type run struct {
 }
 
 func (r *run) run(ctx context.Context) error {
+	starting, abort := context.WithCancel(ctx)
+	defer abort()
+	r.abort = abort
 	s := r.sizes()
 	open, err := listen(ctx, &r.cfg, s, r.founder)
 	if err != nil {
@@ -83,7 +95,7 @@ func (r *run) run(ctx context.Context) error {
 		r.front.cut()
 		return err
 	}
-	if r.node, err = openNode(ctx, parts); err != nil {
+	if r.node, err = openNode(starting, parts); err != nil {
 		r.front.cut()
 		return r.because(err)
 	}
@@ -125,6 +137,7 @@ func (r *run) sizes() sizes {
 func (r *run) fail(err error) {
 	select {
 	case r.fatal <- err:
+		r.abort()
 	default:
 	}
 }
@@ -158,9 +171,10 @@ func (r *run) parts(open *ports, s sizes) (parts, error) {
 				GRPC: r.advertised(r.cfg.Listen, open.grpc.Addr()), HTTP: r.advertised(r.cfg.HTTP, open.http.Addr()),
 				Peer: r.advertised(r.cfg.Peer, open.peer.Addr()),
 			},
+			Format: r.hooks.Format, Wall: func() int64 { return r.hooks.wall()().UnixNano() },
 			TLS: secured, ServerOptions: peerOptions(limits(&r.cfg.Limits), s.message()),
 		},
-		logger: r.logger, reg: r.registry, fatal: r.fail,
+		logger: r.logger, reg: r.registry, fatal: r.fail, hooks: r.hooks,
 		view: func(n *node) api.Cluster { return r.viewOf(n) }, peerHealth: r.peerHealth(),
 	}, err
 }

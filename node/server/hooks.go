@@ -1,0 +1,47 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// hooks are what only tests change in a node; the zero value changes nothing.
+type hooks struct {
+	// Ahead is by how much the node's clock is ahead of the machine's.
+	Ahead time.Duration
+	// Format is another storage format than this build's.
+	Format uint32
+	// HoldBytes is how much of a group's log is kept for a replica that is away.
+	HoldBytes int64
+	// ReplaceAfter is a time that no flag may set.
+	ReplaceAfter time.Duration
+}
+
+// wall is the node's clock.
+func (h hooks) wall() func() time.Time {
+	if h.Ahead == 0 {
+		return time.Now
+	}
+	return func() time.Time { return time.Now().Add(h.Ahead) }
+}
+
+// trouble is what is wrong with this node, though it serves; empty if nothing is.
+func (n *node) trouble() string {
+	if !n.clock.Off() {
+		return ""
+	}
+	return fmt.Sprintf("clock off by %v", n.clock.Skew().Round(time.Second))
+}
+
+// noteTrouble logs what is wrong when that begins and when it ends.
+func (n *node) noteTrouble(said string) string {
+	now := n.trouble()
+	switch {
+	case now != "" && said == "":
+		n.logger.Error("this node hands its leaderships over: set its clock", slog.String("trouble", now))
+	case now == "" && said != "":
+		n.logger.Info("this node may lead again", slog.String("was", said))
+	}
+	return now
+}
