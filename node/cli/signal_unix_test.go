@@ -46,7 +46,8 @@ func process(t *testing.T, args ...string) (*exec.Cmd, *bufio.Reader) {
 func TestNodeEndsWithSIGTERM(t *testing.T) {
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		dir := filepath.Join(t.TempDir(), "data")
-		cmd, out := process(t, "--data-dir", dir, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--partitions", "2")
+		cmd, out := process(t, "--data-dir", dir, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+			"--gossip", "127.0.0.1:0", "--peer", "127.0.0.1:0", "--join", "none", "--partitions", "2")
 		banner, err := out.ReadString('\n')
 		if err != nil || !strings.Contains(banner, config.Version()) {
 			t.Fatalf("banner: %q, %v", banner, err)
