@@ -40,9 +40,9 @@ type node struct {
 	peers    *route.Service
 	spread   *spreader
 	groups   *groups
-	running  atomic.Pointer[running]
-	changed  chan struct{} // a partition is led, or meta has news
-	resigned atomic.Bool   // it is about to stop
+	running  atomic.Pointer[cluster.Engine] // the engine, for the stores, which came before
+	changed  chan struct{}                  // a partition is led, or meta has news
+	resigned atomic.Bool                    // it is about to stop
 	tending  context.CancelFunc
 	tasks    sync.WaitGroup
 }
@@ -114,7 +114,6 @@ func openNode(ctx context.Context, x parts) (_ *node, err error) {
 	if err = n.startActors(&b, &x); err != nil {
 		return nil, err
 	}
-	n.running.Store(&running{n.engine, n.meta, n.relay})
 	if err = n.startRouter(&b, &x); err != nil {
 		return nil, err
 	}
@@ -161,6 +160,7 @@ func (n *node) startEngine(b *member.Belonging, x *parts) (err error) {
 		return err
 	}
 	n.member.Attach(n.engine, n.meta, n.calls)
+	n.running.Store(n.engine)
 	n.engine.Start()
 	return nil
 }
@@ -249,32 +249,19 @@ func (n *node) raiseClock() error {
 	return nil
 }
 
-// running are the parts that a store may ask for before they are there.
-type running struct {
-	engine *cluster.Engine
-	meta   *meta.Store
-	relay  *actors.Relay
-}
-
-// ranges says where each group's keys lie.
+// ranges says where the keys of each replica lie. A store asks for it from its
+// start on, when there is no engine yet.
 func (n *node) ranges() []storage.GroupRange {
-	r := n.running.Load()
-	if r == nil {
-		return nil
+	if e := n.running.Load(); e != nil {
+		return e.Ranges()
 	}
-	lower, upper := r.meta.KeyRange()
-	out := []storage.GroupRange{{Group: meta.MetaGroup, Lower: lower, Upper: upper}}
-	for _, p := range r.relay.Partitions() {
-		lower, upper := p.KeyRange()
-		out = append(out, storage.GroupRange{Group: p.Group(), Lower: lower, Upper: upper})
-	}
-	return out
+	return nil
 }
 
 // damaged stops the replica that a damaged table belongs to.
 func (n *node) damaged(d storage.Damage) {
-	if r := n.running.Load(); r != nil {
-		r.engine.Damaged(d)
+	if e := n.running.Load(); e != nil {
+		e.Damaged(d)
 	}
 }
 
