@@ -147,7 +147,9 @@ func startFleet(ctx context.Context, o *options.Options, dir string, stderr io.W
 	nodes, err = fleet.Start(ctx, fleet.Config{
 		Dir: dir, Cluster: filepath.Base(dir), Nodes: o.Nodes, Replication: o.Replication, Network: network,
 		Lossy: o.Has(options.PowerLoss), Seed: o.Seed,
-		Removed: remover(func() string { return nodes.Targets() }),
+		Removed: func(ctx context.Context, going []*fleet.Node, stay int) error {
+			return remove(ctx, nodes.Targets(), going, stay)
+		},
 	})
 	if err != nil {
 		return nil, err

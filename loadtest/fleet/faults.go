@@ -134,17 +134,11 @@ func (f *Fleet) powerLoss(ctx context.Context, began func(string)) error {
 	nodes := f.list()
 	for i, n := range nodes {
 		if !f.takeThis(ctx, n) {
-			for _, taken := range nodes[:i] {
-				f.give(taken)
-			}
+			f.giveAll(nodes[:i])
 			return nil
 		}
 	}
-	defer func() {
-		for _, n := range nodes {
-			f.give(n)
-		}
-	}()
+	defer f.giveAll(nodes)
 	began("power loss of " + names(nodes))
 	return restartAll(ctx, nodes)
 }
@@ -225,29 +219,39 @@ func (f *Fleet) Resize(ctx context.Context, n int, began func(what string)) erro
 	return nil
 }
 
+// shrink takes the last nodes out of the cluster, all at once: of two that drain
+// one after the other, the first would have to wait for the second, because the
+// number of voters is odd.
 func (f *Fleet) shrink(ctx context.Context, n int) error {
-	for f.len() > n {
-		nodes := f.list()
-		last := nodes[len(nodes)-1]
-		if !f.takeThis(ctx, last) {
+	going := f.list()[n:]
+	for i, x := range going {
+		if !f.takeThis(ctx, x) {
+			f.giveAll(going[:i])
 			return nil
 		}
-		last.leave()
-		if err := f.cfg.Removed(ctx, last); err != nil {
-			return fmt.Errorf("remove %s: %w", last.Name(), err)
-		}
-		err := last.Drain()
-		f.mu.Lock()
-		f.nodes = f.nodes[:len(nodes)-1]
-		f.mu.Unlock()
-		gone := last.Usage()
-		f.mu.Lock()
-		f.former = append(f.former, gone)
-		f.mu.Unlock()
-		f.give(last)
-		if err != nil {
-			return err
-		}
+		x.leave()
 	}
-	return f.durable(ctx)
+	defer f.giveAll(going)
+	if err := f.cfg.Removed(ctx, going, n); err != nil {
+		return fmt.Errorf("remove %s: %w", names(going), err)
+	}
+	f.mu.Lock()
+	f.nodes = f.nodes[:n]
+	f.mu.Unlock()
+	err := f.durable(ctx)
+	if ended := each(going, (*Node).Drain); err == nil {
+		err = ended
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, x := range going {
+		f.former = append(f.former, x.Usage())
+	}
+	return err
+}
+
+func (f *Fleet) giveAll(nodes []*Node) {
+	for _, n := range nodes {
+		f.give(n)
+	}
 }

@@ -24,9 +24,9 @@ type Config struct {
 	Lossy bool
 	// Seed decides which node a fault hits.
 	Seed uint64
-	// Removed tells the cluster that a node is gone for good. It returns once the
-	// cluster needs it no more.
-	Removed func(ctx context.Context, n *Node) error
+	// Removed tells the cluster, of which so many nodes stay, that some go for good.
+	// It returns once the cluster has taken leave of them; they still run.
+	Removed func(ctx context.Context, going []*Node, stay int) error
 }
 
 // Fleet is the run's own cluster. Its methods may be called at the same time.

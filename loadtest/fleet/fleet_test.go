@@ -159,7 +159,12 @@ func drained(n *Node) bool {
 func TestResize(t *testing.T) {
 	var removed []*Node
 	f := startFleet(t, 1, func(c *Config) {
-		c.Removed = func(_ context.Context, n *Node) error { removed = append(removed, n); return nil }
+		c.Removed = func(_ context.Context, going []*Node, stay int) error {
+			if removed = append(removed, going...); stay != 1 {
+				t.Errorf("%d stay", stay)
+			}
+			return nil
+		}
 	})
 	none := func(string) {}
 	if err := f.Resize(t.Context(), 3, none); err != nil || f.len() != 3 {
@@ -172,7 +177,7 @@ func TestResize(t *testing.T) {
 	if err := f.Resize(t.Context(), 1, none); err != nil || f.len() != 1 {
 		t.Fatalf("%d nodes, %v", f.len(), err)
 	}
-	if !slices.Equal(removed, []*Node{nodes[2], nodes[1]}) || !drained(nodes[1]) || !drained(nodes[2]) {
+	if !slices.Equal(removed, nodes[1:]) || !drained(nodes[1]) || !drained(nodes[2]) {
 		t.Errorf("removed %v", removed)
 	}
 	if u := f.Usage(); CanPause && u.RSSBytes < 3<<20 {

@@ -200,7 +200,7 @@ func (n *Node) drain() error {
 	p := n.process
 	n.process = nil
 	defer func() { _ = p.stdin.Close() }()
-	if err := terminate(p); err != nil {
+	if err := terminate(p); err != nil && !p.ended() && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("drain node %s: %w", n.spec.Name, err)
 	}
 	timer := time.NewTimer(stopTimeout)
@@ -211,7 +211,8 @@ func (n *Node) drain() error {
 		p.kill()
 		return fmt.Errorf("drain node %s: it did not end within %v\n%s", n.spec.Name, stopTimeout, n.LogTail())
 	}
-	if p.err != nil {
+	// A node that was removed ends by itself, and says so.
+	if p.err != nil && !n.leaving {
 		return fmt.Errorf("drain node %s: %w\n%s", n.spec.Name, p.err, n.LogTail())
 	}
 	return nil
