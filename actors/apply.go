@@ -144,7 +144,7 @@ func (p *Partition) commit(eff *repository.Effects) error {
 // stateReader makes a repository.Reader of a storage.State. One goroutine at a
 // time: the partition's lock sees to that.
 type stateReader struct {
-	state *storage.State
+	state storage.Reader
 }
 
 // Get returns the value of key, in memory of its own.

@@ -38,7 +38,9 @@ type spill struct {
 	// photo, if it is set, gets the state at a moment at which all of it is
 	// spilled, instead of an answer to done.
 	photo chan<- photo
-	turns int
+	// ranged is for photos that are looked at for long.
+	ranged bool
+	turns  int
 }
 
 type spillDone struct {
@@ -148,6 +150,9 @@ func (a *applier) applyOne(g *group, e storage.Entry) error {
 	g.at = storage.Position{Index: e.Index, Term: e.Term}
 	g.applied.Store(e.Index)
 	a.engine.metrics.applied.Inc()
+	if len(g.shots) > 0 {
+		a.shoot(g)
+	}
 	if g.extent.grow(e.Index, len(e.Data)) {
 		a.engine.truncator.check()
 	}

@@ -22,6 +22,8 @@ type StateStore interface {
 	Durable() (r storage.Reader, release func())
 	// Snapshot returns the state as it is now, to be closed.
 	Snapshot() *storage.StateSnapshot
+	// SnapshotRange is Snapshot of the keys in [lower, upper), for a long read.
+	SnapshotRange(lower, upper []byte) *storage.StateSnapshot
 	// NewStage, Install and DropStage put what was staged in the place of a
 	// group's keys, see storage.Stage.
 	NewStage(g storage.GroupID) (*storage.Stage, error)

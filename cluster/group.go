@@ -36,6 +36,7 @@ type group struct {
 	conf    replica.Conf
 	// installing says that the state is being replaced.
 	installing bool
+	shots      []*Shot // that wait for an entry
 
 	inbox    inbox
 	waiters  waiters

@@ -120,6 +120,7 @@ func (i *install) reload() error {
 	g.extent.restart()
 	g.at, g.conf, g.installing = to, i.job.Install.Conf, false
 	g.applied.Store(to.Index)
+	i.engine.applier.shoot(g)
 	g.confirms.release(to.Index)
 	return nil
 }

@@ -169,7 +169,11 @@ func (g guardedWriter) Write(b []byte) (int, error) {
 // one turn of the apply loop, so that nothing was applied in between.
 func (a *applier) takePhoto(s *spill, err error) {
 	p := photo{at: s.group.at, conf: s.group.conf, err: err}
-	if err == nil {
+	switch {
+	case err != nil:
+	case s.ranged:
+		p.state = a.photograph(s.group).State
+	default:
 		p.state = a.engine.cfg.State.Snapshot()
 	}
 	s.photo <- p

@@ -3331,6 +3331,516 @@ func (x *Partition) GetMoving() string {
 	return ""
 }
 
+type VerifyClusterRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// LimitMs is how long it may take; 0 is ten minutes, more than an hour is one.
+	LimitMs       uint32 `protobuf:"varint,1,opt,name=limit_ms,json=limitMs,proto3" json:"limit_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyClusterRequest) Reset() {
+	*x = VerifyClusterRequest{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyClusterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyClusterRequest) ProtoMessage() {}
+
+func (x *VerifyClusterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyClusterRequest.ProtoReflect.Descriptor instead.
+func (*VerifyClusterRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *VerifyClusterRequest) GetLimitMs() uint32 {
+	if x != nil {
+		return x.LimitMs
+	}
+	return 0
+}
+
+type VerifyClusterResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Groups in their order: that of the cluster's own state comes first.
+	Groups        []*VerifiedGroup `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyClusterResponse) Reset() {
+	*x = VerifyClusterResponse{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyClusterResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyClusterResponse) ProtoMessage() {}
+
+func (x *VerifyClusterResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyClusterResponse.ProtoReflect.Descriptor instead.
+func (*VerifyClusterResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *VerifyClusterResponse) GetGroups() []*VerifiedGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+// VerifiedGroup is what came of the replicas of one partition, or of the
+// cluster's own state.
+type VerifiedGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Meta says that it is the cluster's own state and no partition.
+	Meta      bool   `protobuf:"varint,1,opt,name=meta,proto3" json:"meta,omitempty"`
+	Partition uint32 `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Index is where the replicas were compared.
+	Index    uint64             `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	Replicas []*VerifiedReplica `protobuf:"bytes,4,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// Error says why they could not be compared.
+	Error         string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifiedGroup) Reset() {
+	*x = VerifiedGroup{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifiedGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifiedGroup) ProtoMessage() {}
+
+func (x *VerifiedGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifiedGroup.ProtoReflect.Descriptor instead.
+func (*VerifiedGroup) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *VerifiedGroup) GetMeta() bool {
+	if x != nil {
+		return x.Meta
+	}
+	return false
+}
+
+func (x *VerifiedGroup) GetPartition() uint32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *VerifiedGroup) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *VerifiedGroup) GetReplicas() []*VerifiedReplica {
+	if x != nil {
+		return x.Replicas
+	}
+	return nil
+}
+
+func (x *VerifiedGroup) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+type VerifiedReplica struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Node is the node's name.
+	Node    string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	NodeId  string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	Replica uint64 `protobuf:"varint,3,opt,name=replica,proto3" json:"replica,omitempty"`
+	// Checksum of the records, CRC-64; payloads are checked each by its own.
+	Checksum uint64 `protobuf:"varint,4,opt,name=checksum,proto3" json:"checksum,omitempty"`
+	Records  uint64 `protobuf:"varint,5,opt,name=records,proto3" json:"records,omitempty"`
+	Bytes    uint64 `protobuf:"varint,6,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Payloads uint64 `protobuf:"varint,7,opt,name=payloads,proto3" json:"payloads,omitempty"`
+	// Differs: most of the others agree on something else.
+	Differs bool `protobuf:"varint,8,opt,name=differs,proto3" json:"differs,omitempty"`
+	// Error says why the replica could not be read; damaged that it is to be rebuilt.
+	Error         string `protobuf:"bytes,9,opt,name=error,proto3" json:"error,omitempty"`
+	Damaged       bool   `protobuf:"varint,10,opt,name=damaged,proto3" json:"damaged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifiedReplica) Reset() {
+	*x = VerifiedReplica{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifiedReplica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifiedReplica) ProtoMessage() {}
+
+func (x *VerifiedReplica) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifiedReplica.ProtoReflect.Descriptor instead.
+func (*VerifiedReplica) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *VerifiedReplica) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *VerifiedReplica) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *VerifiedReplica) GetReplica() uint64 {
+	if x != nil {
+		return x.Replica
+	}
+	return 0
+}
+
+func (x *VerifiedReplica) GetChecksum() uint64 {
+	if x != nil {
+		return x.Checksum
+	}
+	return 0
+}
+
+func (x *VerifiedReplica) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *VerifiedReplica) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *VerifiedReplica) GetPayloads() uint64 {
+	if x != nil {
+		return x.Payloads
+	}
+	return 0
+}
+
+func (x *VerifiedReplica) GetDiffers() bool {
+	if x != nil {
+		return x.Differs
+	}
+	return false
+}
+
+func (x *VerifiedReplica) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *VerifiedReplica) GetDamaged() bool {
+	if x != nil {
+		return x.Damaged
+	}
+	return false
+}
+
+type ExportGroupRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Group is 0 for the cluster's own state, and a partition's number and one.
+	Group         uint32 `protobuf:"varint,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportGroupRequest) Reset() {
+	*x = ExportGroupRequest{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportGroupRequest) ProtoMessage() {}
+
+func (x *ExportGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportGroupRequest.ProtoReflect.Descriptor instead.
+func (*ExportGroupRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *ExportGroupRequest) GetGroup() uint32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+type ExportGroupResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Head  *GroupHead             `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
+	// Data is the next part of the range stream.
+	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportGroupResponse) Reset() {
+	*x = ExportGroupResponse{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportGroupResponse) ProtoMessage() {}
+
+func (x *ExportGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportGroupResponse.ProtoReflect.Descriptor instead.
+func (*ExportGroupResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ExportGroupResponse) GetHead() *GroupHead {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *ExportGroupResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// GroupHead says what a group's export is of.
+type GroupHead struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ClusterId has 16 bytes.
+	ClusterId   []byte `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	ClusterName string `protobuf:"bytes,2,opt,name=cluster_name,json=clusterName,proto3" json:"cluster_name,omitempty"`
+	Partitions  uint32 `protobuf:"varint,3,opt,name=partitions,proto3" json:"partitions,omitempty"`
+	HashSeed    uint64 `protobuf:"varint,4,opt,name=hash_seed,json=hashSeed,proto3" json:"hash_seed,omitempty"`
+	Group       uint32 `protobuf:"varint,5,opt,name=group,proto3" json:"group,omitempty"`
+	// Index and term of the last entry whose effects are in it.
+	Index uint64 `protobuf:"varint,6,opt,name=index,proto3" json:"index,omitempty"`
+	Term  uint64 `protobuf:"varint,7,opt,name=term,proto3" json:"term,omitempty"`
+	// Conf is the group's replicas, as stored in it.
+	Conf      []byte `protobuf:"bytes,8,opt,name=conf,proto3" json:"conf,omitempty"`
+	LogTimeMs int64  `protobuf:"varint,9,opt,name=log_time_ms,json=logTimeMs,proto3" json:"log_time_ms,omitempty"`
+	// Format is that of the state's records.
+	Format        uint32 `protobuf:"varint,10,opt,name=format,proto3" json:"format,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupHead) Reset() {
+	*x = GroupHead{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupHead) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupHead) ProtoMessage() {}
+
+func (x *GroupHead) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupHead.ProtoReflect.Descriptor instead.
+func (*GroupHead) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *GroupHead) GetClusterId() []byte {
+	if x != nil {
+		return x.ClusterId
+	}
+	return nil
+}
+
+func (x *GroupHead) GetClusterName() string {
+	if x != nil {
+		return x.ClusterName
+	}
+	return ""
+}
+
+func (x *GroupHead) GetPartitions() uint32 {
+	if x != nil {
+		return x.Partitions
+	}
+	return 0
+}
+
+func (x *GroupHead) GetHashSeed() uint64 {
+	if x != nil {
+		return x.HashSeed
+	}
+	return 0
+}
+
+func (x *GroupHead) GetGroup() uint32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *GroupHead) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *GroupHead) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
+func (x *GroupHead) GetConf() []byte {
+	if x != nil {
+		return x.Conf
+	}
+	return nil
+}
+
+func (x *GroupHead) GetLogTimeMs() int64 {
+	if x != nil {
+		return x.LogTimeMs
+	}
+	return 0
+}
+
+func (x *GroupHead) GetFormat() uint32 {
+	if x != nil {
+		return x.Format
+	}
+	return 0
+}
+
 var File_waystation_v1_waystation_proto protoreflect.FileDescriptor
 
 const file_waystation_v1_waystation_proto_rawDesc = "" +
@@ -3580,7 +4090,49 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\blearners\x18\x04 \x03(\tR\blearners\x12\x18\n" +
 	"\aapplied\x18\x05 \x01(\x04R\aapplied\x12%\n" +
 	"\x0edurable_copies\x18\x06 \x01(\rR\rdurableCopies\x12\x16\n" +
-	"\x06moving\x18\a \x01(\tR\x06moving*)\n" +
+	"\x06moving\x18\a \x01(\tR\x06moving\"1\n" +
+	"\x14VerifyClusterRequest\x12\x19\n" +
+	"\blimit_ms\x18\x01 \x01(\rR\alimitMs\"M\n" +
+	"\x15VerifyClusterResponse\x124\n" +
+	"\x06groups\x18\x01 \x03(\v2\x1c.waystation.v1.VerifiedGroupR\x06groups\"\xa9\x01\n" +
+	"\rVerifiedGroup\x12\x12\n" +
+	"\x04meta\x18\x01 \x01(\bR\x04meta\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\rR\tpartition\x12\x14\n" +
+	"\x05index\x18\x03 \x01(\x04R\x05index\x12:\n" +
+	"\breplicas\x18\x04 \x03(\v2\x1e.waystation.v1.VerifiedReplicaR\breplicas\x12\x14\n" +
+	"\x05error\x18\x05 \x01(\tR\x05error\"\x8a\x02\n" +
+	"\x0fVerifiedReplica\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x18\n" +
+	"\areplica\x18\x03 \x01(\x04R\areplica\x12\x1a\n" +
+	"\bchecksum\x18\x04 \x01(\x04R\bchecksum\x12\x18\n" +
+	"\arecords\x18\x05 \x01(\x04R\arecords\x12\x14\n" +
+	"\x05bytes\x18\x06 \x01(\x04R\x05bytes\x12\x1a\n" +
+	"\bpayloads\x18\a \x01(\x04R\bpayloads\x12\x18\n" +
+	"\adiffers\x18\b \x01(\bR\adiffers\x12\x14\n" +
+	"\x05error\x18\t \x01(\tR\x05error\x12\x18\n" +
+	"\adamaged\x18\n" +
+	" \x01(\bR\adamaged\"*\n" +
+	"\x12ExportGroupRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\rR\x05group\"W\n" +
+	"\x13ExportGroupResponse\x12,\n" +
+	"\x04head\x18\x01 \x01(\v2\x18.waystation.v1.GroupHeadR\x04head\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x96\x02\n" +
+	"\tGroupHead\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\fR\tclusterId\x12!\n" +
+	"\fcluster_name\x18\x02 \x01(\tR\vclusterName\x12\x1e\n" +
+	"\n" +
+	"partitions\x18\x03 \x01(\rR\n" +
+	"partitions\x12\x1b\n" +
+	"\thash_seed\x18\x04 \x01(\x04R\bhashSeed\x12\x14\n" +
+	"\x05group\x18\x05 \x01(\rR\x05group\x12\x14\n" +
+	"\x05index\x18\x06 \x01(\x04R\x05index\x12\x12\n" +
+	"\x04term\x18\a \x01(\x04R\x04term\x12\x12\n" +
+	"\x04conf\x18\b \x01(\fR\x04conf\x12\x1e\n" +
+	"\vlog_time_ms\x18\t \x01(\x03R\tlogTimeMs\x12\x16\n" +
+	"\x06format\x18\n" +
+	" \x01(\rR\x06format*)\n" +
 	"\bPriority\x12\n" +
 	"\n" +
 	"\x06NORMAL\x10\x00\x12\b\n" +
@@ -3594,7 +4146,8 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04DONE\x10\x01\x12\t\n" +
 	"\x05RETRY\x10\x02\x12\b\n" +
-	"\x04DEAD\x10\x032\x92\t\n" +
+	"\x04DEAD\x10\x032\xc6\n" +
+	"\n" +
 	"\n" +
 	"Waystation\x12H\n" +
 	"\aPublish\x12\x1d.waystation.v1.PublishRequest\x1a\x1e.waystation.v1.PublishResponse\x12^\n" +
@@ -3611,7 +4164,9 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x0fDescribeCluster\x12%.waystation.v1.DescribeClusterRequest\x1a&.waystation.v1.DescribeClusterResponse\x12N\n" +
 	"\tDrainNode\x12\x1f.waystation.v1.DrainNodeRequest\x1a .waystation.v1.DrainNodeResponse\x12Q\n" +
 	"\n" +
-	"RemoveNode\x12 .waystation.v1.RemoveNodeRequest\x1a!.waystation.v1.RemoveNodeResponseBFZDgithub.com/waystation/waystation/messages/waystation/v1;waystationv1b\x06proto3"
+	"RemoveNode\x12 .waystation.v1.RemoveNodeRequest\x1a!.waystation.v1.RemoveNodeResponse\x12Z\n" +
+	"\rVerifyCluster\x12#.waystation.v1.VerifyClusterRequest\x1a$.waystation.v1.VerifyClusterResponse\x12V\n" +
+	"\vExportGroup\x12!.waystation.v1.ExportGroupRequest\x1a\".waystation.v1.ExportGroupResponse0\x01BFZDgithub.com/waystation/waystation/messages/waystation/v1;waystationv1b\x06proto3"
 
 var (
 	file_waystation_v1_waystation_proto_rawDescOnce sync.Once
@@ -3626,7 +4181,7 @@ func file_waystation_v1_waystation_proto_rawDescGZIP() []byte {
 }
 
 var file_waystation_v1_waystation_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 49)
+var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
 var file_waystation_v1_waystation_proto_goTypes = []any{
 	(Priority)(0),                   // 0: waystation.v1.Priority
 	(ContentEncoding)(0),            // 1: waystation.v1.ContentEncoding
@@ -3679,18 +4234,25 @@ var file_waystation_v1_waystation_proto_goTypes = []any{
 	(*Node)(nil),                    // 48: waystation.v1.Node
 	(*Addresses)(nil),               // 49: waystation.v1.Addresses
 	(*Partition)(nil),               // 50: waystation.v1.Partition
-	nil,                             // 51: waystation.v1.CodePacket.MetadataEntry
-	(*durationpb.Duration)(nil),     // 52: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 53: google.protobuf.Timestamp
+	(*VerifyClusterRequest)(nil),    // 51: waystation.v1.VerifyClusterRequest
+	(*VerifyClusterResponse)(nil),   // 52: waystation.v1.VerifyClusterResponse
+	(*VerifiedGroup)(nil),           // 53: waystation.v1.VerifiedGroup
+	(*VerifiedReplica)(nil),         // 54: waystation.v1.VerifiedReplica
+	(*ExportGroupRequest)(nil),      // 55: waystation.v1.ExportGroupRequest
+	(*ExportGroupResponse)(nil),     // 56: waystation.v1.ExportGroupResponse
+	(*GroupHead)(nil),               // 57: waystation.v1.GroupHead
+	nil,                             // 58: waystation.v1.CodePacket.MetadataEntry
+	(*durationpb.Duration)(nil),     // 59: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 60: google.protobuf.Timestamp
 }
 var file_waystation_v1_waystation_proto_depIdxs = []int32{
-	51, // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
+	58, // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
 	3,  // 1: waystation.v1.CodePacket.position:type_name -> waystation.v1.Position
 	0,  // 2: waystation.v1.CodePacket.priority:type_name -> waystation.v1.Priority
 	1,  // 3: waystation.v1.CodePacket.content_encoding:type_name -> waystation.v1.ContentEncoding
-	52, // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
-	52, // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
-	53, // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
+	59, // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
+	59, // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
+	60, // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
 	4,  // 7: waystation.v1.PublishRequest.packet:type_name -> waystation.v1.CodePacket
 	5,  // 8: waystation.v1.PublishResponse.receipt:type_name -> waystation.v1.Receipt
 	4,  // 9: waystation.v1.PublishStreamRequest.packets:type_name -> waystation.v1.CodePacket
@@ -3704,11 +4266,11 @@ var file_waystation_v1_waystation_proto_depIdxs = []int32{
 	17, // 17: waystation.v1.WorkResponse.settlements:type_name -> waystation.v1.SettlementResult
 	19, // 18: waystation.v1.WorkResponse.renewals:type_name -> waystation.v1.RenewResult
 	4,  // 19: waystation.v1.Delivery.packet:type_name -> waystation.v1.CodePacket
-	53, // 20: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
-	53, // 21: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
+	60, // 20: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
+	60, // 21: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
 	2,  // 22: waystation.v1.Settlement.outcome:type_name -> waystation.v1.Outcome
 	6,  // 23: waystation.v1.SettlementResult.error:type_name -> waystation.v1.Error
-	53, // 24: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
+	60, // 24: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
 	6,  // 25: waystation.v1.RenewResult.error:type_name -> waystation.v1.Error
 	15, // 26: waystation.v1.PullResponse.deliveries:type_name -> waystation.v1.Delivery
 	16, // 27: waystation.v1.SettleRequest.settlements:type_name -> waystation.v1.Settlement
@@ -3718,52 +4280,59 @@ var file_waystation_v1_waystation_proto_depIdxs = []int32{
 	28, // 31: waystation.v1.LookupPacketResponse.packet:type_name -> waystation.v1.StoredPacket
 	29, // 32: waystation.v1.LookupPacketResponse.groups:type_name -> waystation.v1.PacketState
 	4,  // 33: waystation.v1.StoredPacket.packet:type_name -> waystation.v1.CodePacket
-	53, // 34: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
+	60, // 34: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
 	28, // 35: waystation.v1.ReadPacketsResponse.packets:type_name -> waystation.v1.StoredPacket
 	36, // 36: waystation.v1.GetRepositoryResponse.groups:type_name -> waystation.v1.GroupCursor
 	37, // 37: waystation.v1.GroupCursor.cursors:type_name -> waystation.v1.Cursors
-	53, // 38: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
-	53, // 39: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
+	60, // 38: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
+	60, // 39: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
 	40, // 40: waystation.v1.ListDeadLettersResponse.dead:type_name -> waystation.v1.DeadLetter
-	53, // 41: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
+	60, // 41: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
 	48, // 42: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
 	50, // 43: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
 	43, // 44: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
-	53, // 45: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
+	60, // 45: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
 	49, // 46: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
-	7,  // 47: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
-	9,  // 48: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
-	12, // 49: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
-	20, // 50: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
-	22, // 51: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
-	24, // 52: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
-	26, // 53: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
-	30, // 54: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
-	32, // 55: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
-	34, // 56: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
-	38, // 57: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
-	41, // 58: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
-	44, // 59: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
-	46, // 60: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
-	8,  // 61: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
-	10, // 62: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
-	14, // 63: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
-	21, // 64: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
-	23, // 65: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
-	25, // 66: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
-	27, // 67: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
-	31, // 68: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
-	33, // 69: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
-	35, // 70: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
-	39, // 71: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
-	42, // 72: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
-	45, // 73: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
-	47, // 74: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
-	61, // [61:75] is the sub-list for method output_type
-	47, // [47:61] is the sub-list for method input_type
-	47, // [47:47] is the sub-list for extension type_name
-	47, // [47:47] is the sub-list for extension extendee
-	0,  // [0:47] is the sub-list for field type_name
+	53, // 47: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
+	54, // 48: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
+	57, // 49: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
+	7,  // 50: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
+	9,  // 51: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
+	12, // 52: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
+	20, // 53: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
+	22, // 54: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
+	24, // 55: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
+	26, // 56: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
+	30, // 57: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
+	32, // 58: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
+	34, // 59: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
+	38, // 60: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
+	41, // 61: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
+	44, // 62: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
+	46, // 63: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
+	51, // 64: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
+	55, // 65: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
+	8,  // 66: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
+	10, // 67: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
+	14, // 68: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
+	21, // 69: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
+	23, // 70: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
+	25, // 71: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
+	27, // 72: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
+	31, // 73: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
+	33, // 74: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
+	35, // 75: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
+	39, // 76: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
+	42, // 77: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
+	45, // 78: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
+	47, // 79: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
+	52, // 80: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
+	56, // 81: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
+	66, // [66:82] is the sub-list for method output_type
+	50, // [50:66] is the sub-list for method input_type
+	50, // [50:50] is the sub-list for extension type_name
+	50, // [50:50] is the sub-list for extension extendee
+	0,  // [0:50] is the sub-list for field type_name
 }
 
 func init() { file_waystation_v1_waystation_proto_init() }
@@ -3778,7 +4347,7 @@ func file_waystation_v1_waystation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waystation_v1_waystation_proto_rawDesc), len(file_waystation_v1_waystation_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   49,
+			NumMessages:   56,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

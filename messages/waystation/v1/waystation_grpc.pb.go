@@ -36,6 +36,8 @@ const (
 	Waystation_DescribeCluster_FullMethodName = "/waystation.v1.Waystation/DescribeCluster"
 	Waystation_DrainNode_FullMethodName       = "/waystation.v1.Waystation/DrainNode"
 	Waystation_RemoveNode_FullMethodName      = "/waystation.v1.Waystation/RemoveNode"
+	Waystation_VerifyCluster_FullMethodName   = "/waystation.v1.Waystation/VerifyCluster"
+	Waystation_ExportGroup_FullMethodName     = "/waystation.v1.Waystation/ExportGroup"
 )
 
 // WaystationClient is the client API for Waystation service.
@@ -79,6 +81,12 @@ type WaystationClient interface {
 	DrainNode(ctx context.Context, in *DrainNodeRequest, opts ...grpc.CallOption) (*DrainNodeResponse, error)
 	// RemoveNode ends a node's membership for good.
 	RemoveNode(ctx context.Context, in *RemoveNodeRequest, opts ...grpc.CallOption) (*RemoveNodeResponse, error)
+	// VerifyCluster compares the replicas of everything, each group at one applied
+	// index, and has each replica read the payloads that it refers to.
+	VerifyCluster(ctx context.Context, in *VerifyClusterRequest, opts ...grpc.CallOption) (*VerifyClusterResponse, error)
+	// ExportGroup streams one group's state with its payloads, for a backup. The
+	// first response has head alone.
+	ExportGroup(ctx context.Context, in *ExportGroupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportGroupResponse], error)
 }
 
 type waystationClient struct {
@@ -235,6 +243,35 @@ func (c *waystationClient) RemoveNode(ctx context.Context, in *RemoveNodeRequest
 	return out, nil
 }
 
+func (c *waystationClient) VerifyCluster(ctx context.Context, in *VerifyClusterRequest, opts ...grpc.CallOption) (*VerifyClusterResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VerifyClusterResponse)
+	err := c.cc.Invoke(ctx, Waystation_VerifyCluster_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *waystationClient) ExportGroup(ctx context.Context, in *ExportGroupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportGroupResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Waystation_ServiceDesc.Streams[2], Waystation_ExportGroup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportGroupRequest, ExportGroupResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Waystation_ExportGroupClient = grpc.ServerStreamingClient[ExportGroupResponse]
+
 // WaystationServer is the server API for Waystation service.
 // All implementations must embed UnimplementedWaystationServer
 // for forward compatibility.
@@ -276,6 +313,12 @@ type WaystationServer interface {
 	DrainNode(context.Context, *DrainNodeRequest) (*DrainNodeResponse, error)
 	// RemoveNode ends a node's membership for good.
 	RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error)
+	// VerifyCluster compares the replicas of everything, each group at one applied
+	// index, and has each replica read the payloads that it refers to.
+	VerifyCluster(context.Context, *VerifyClusterRequest) (*VerifyClusterResponse, error)
+	// ExportGroup streams one group's state with its payloads, for a backup. The
+	// first response has head alone.
+	ExportGroup(*ExportGroupRequest, grpc.ServerStreamingServer[ExportGroupResponse]) error
 	mustEmbedUnimplementedWaystationServer()
 }
 
@@ -327,6 +370,12 @@ func (UnimplementedWaystationServer) DrainNode(context.Context, *DrainNodeReques
 }
 func (UnimplementedWaystationServer) RemoveNode(context.Context, *RemoveNodeRequest) (*RemoveNodeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveNode not implemented")
+}
+func (UnimplementedWaystationServer) VerifyCluster(context.Context, *VerifyClusterRequest) (*VerifyClusterResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method VerifyCluster not implemented")
+}
+func (UnimplementedWaystationServer) ExportGroup(*ExportGroupRequest, grpc.ServerStreamingServer[ExportGroupResponse]) error {
+	return status.Error(codes.Unimplemented, "method ExportGroup not implemented")
 }
 func (UnimplementedWaystationServer) mustEmbedUnimplementedWaystationServer() {}
 func (UnimplementedWaystationServer) testEmbeddedByValue()                    {}
@@ -579,6 +628,35 @@ func _Waystation_RemoveNode_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Waystation_VerifyCluster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VerifyClusterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WaystationServer).VerifyCluster(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Waystation_VerifyCluster_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WaystationServer).VerifyCluster(ctx, req.(*VerifyClusterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Waystation_ExportGroup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportGroupRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(WaystationServer).ExportGroup(m, &grpc.GenericServerStream[ExportGroupRequest, ExportGroupResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Waystation_ExportGroupServer = grpc.ServerStreamingServer[ExportGroupResponse]
+
 // Waystation_ServiceDesc is the grpc.ServiceDesc for Waystation service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -634,6 +712,10 @@ var Waystation_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "RemoveNode",
 			Handler:    _Waystation_RemoveNode_Handler,
 		},
+		{
+			MethodName: "VerifyCluster",
+			Handler:    _Waystation_VerifyCluster_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
@@ -647,6 +729,11 @@ var Waystation_ServiceDesc = grpc.ServiceDesc{
 			Handler:       _Waystation_Work_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
+		},
+		{
+			StreamName:    "ExportGroup",
+			Handler:       _Waystation_ExportGroup_Handler,
+			ServerStreams: true,
 		},
 	},
 	Metadata: "waystation/v1/waystation.proto",

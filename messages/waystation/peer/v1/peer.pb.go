@@ -1565,6 +1565,352 @@ func (x *DeliverOutcome) GetExpiresMs() int64 {
 	return 0
 }
 
+type VerifyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         uint32                 `protobuf:"varint,1,opt,name=group,proto3" json:"group,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyRequest) Reset() {
+	*x = VerifyRequest{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyRequest) ProtoMessage() {}
+
+func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
+func (*VerifyRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *VerifyRequest) GetGroup() uint32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *VerifyRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type VerifyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Passed: the replica is past that entry already; index is where it is.
+	Passed   bool   `protobuf:"varint,1,opt,name=passed,proto3" json:"passed,omitempty"`
+	Index    uint64 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	Checksum uint64 `protobuf:"varint,3,opt,name=checksum,proto3" json:"checksum,omitempty"`
+	Records  uint64 `protobuf:"varint,4,opt,name=records,proto3" json:"records,omitempty"`
+	Bytes    uint64 `protobuf:"varint,5,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Payloads uint64 `protobuf:"varint,6,opt,name=payloads,proto3" json:"payloads,omitempty"`
+	// Error says why there is no sum, damaged that the replica is to be rebuilt.
+	Error         string `protobuf:"bytes,7,opt,name=error,proto3" json:"error,omitempty"`
+	Damaged       bool   `protobuf:"varint,8,opt,name=damaged,proto3" json:"damaged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VerifyResponse) Reset() {
+	*x = VerifyResponse{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VerifyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VerifyResponse) ProtoMessage() {}
+
+func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
+func (*VerifyResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *VerifyResponse) GetPassed() bool {
+	if x != nil {
+		return x.Passed
+	}
+	return false
+}
+
+func (x *VerifyResponse) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *VerifyResponse) GetChecksum() uint64 {
+	if x != nil {
+		return x.Checksum
+	}
+	return 0
+}
+
+func (x *VerifyResponse) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *VerifyResponse) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *VerifyResponse) GetPayloads() uint64 {
+	if x != nil {
+		return x.Payloads
+	}
+	return 0
+}
+
+func (x *VerifyResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *VerifyResponse) GetDamaged() bool {
+	if x != nil {
+		return x.Damaged
+	}
+	return false
+}
+
+type AdvanceRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         uint32                 `protobuf:"varint,1,opt,name=group,proto3" json:"group,omitempty"`
+	Index         uint64                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdvanceRequest) Reset() {
+	*x = AdvanceRequest{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdvanceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdvanceRequest) ProtoMessage() {}
+
+func (x *AdvanceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdvanceRequest.ProtoReflect.Descriptor instead.
+func (*AdvanceRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *AdvanceRequest) GetGroup() uint32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+func (x *AdvanceRequest) GetIndex() uint64 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+type AdvanceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Applied       uint64                 `protobuf:"varint,1,opt,name=applied,proto3" json:"applied,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdvanceResponse) Reset() {
+	*x = AdvanceResponse{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdvanceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdvanceResponse) ProtoMessage() {}
+
+func (x *AdvanceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdvanceResponse.ProtoReflect.Descriptor instead.
+func (*AdvanceResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *AdvanceResponse) GetApplied() uint64 {
+	if x != nil {
+		return x.Applied
+	}
+	return 0
+}
+
+type ExportRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         uint32                 `protobuf:"varint,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportRequest) Reset() {
+	*x = ExportRequest{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportRequest) ProtoMessage() {}
+
+func (x *ExportRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
+func (*ExportRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ExportRequest) GetGroup() uint32 {
+	if x != nil {
+		return x.Group
+	}
+	return 0
+}
+
+type ExportResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Head          *v1.GroupHead          `protobuf:"bytes,1,opt,name=head,proto3" json:"head,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportResponse) Reset() {
+	*x = ExportResponse{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportResponse) ProtoMessage() {}
+
+func (x *ExportResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
+func (*ExportResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ExportResponse) GetHead() *v1.GroupHead {
+	if x != nil {
+		return x.Head
+	}
+	return nil
+}
+
+func (x *ExportResponse) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 var File_waystation_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_waystation_peer_v1_peer_proto_rawDesc = "" +
@@ -1694,7 +2040,29 @@ const file_waystation_peer_v1_peer_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12*\n" +
 	"\x05error\x18\x02 \x01(\v2\x14.waystation.v1.ErrorR\x05error\x12\x1d\n" +
 	"\n" +
-	"expires_ms\x18\x03 \x01(\x03R\texpiresMs2\x92\x03\n" +
+	"expires_ms\x18\x03 \x01(\x03R\texpiresMs\";\n" +
+	"\rVerifyRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\rR\x05group\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"\xd6\x01\n" +
+	"\x0eVerifyResponse\x12\x16\n" +
+	"\x06passed\x18\x01 \x01(\bR\x06passed\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1a\n" +
+	"\bchecksum\x18\x03 \x01(\x04R\bchecksum\x12\x18\n" +
+	"\arecords\x18\x04 \x01(\x04R\arecords\x12\x14\n" +
+	"\x05bytes\x18\x05 \x01(\x04R\x05bytes\x12\x1a\n" +
+	"\bpayloads\x18\x06 \x01(\x04R\bpayloads\x12\x14\n" +
+	"\x05error\x18\a \x01(\tR\x05error\x12\x18\n" +
+	"\adamaged\x18\b \x01(\bR\adamaged\"<\n" +
+	"\x0eAdvanceRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\rR\x05group\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\x04R\x05index\"+\n" +
+	"\x0fAdvanceResponse\x12\x18\n" +
+	"\aapplied\x18\x01 \x01(\x04R\aapplied\"%\n" +
+	"\rExportRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\rR\x05group\"R\n" +
+	"\x0eExportResponse\x12,\n" +
+	"\x04head\x18\x01 \x01(\v2\x18.waystation.v1.GroupHeadR\x04head\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data2\x92\x03\n" +
 	"\x04Peer\x12I\n" +
 	"\x04Info\x12\x1f.waystation.peer.v1.InfoRequest\x1a .waystation.peer.v1.InfoResponse\x12I\n" +
 	"\x04Join\x12\x1f.waystation.peer.v1.JoinRequest\x1a .waystation.peer.v1.JoinResponse\x12R\n" +
@@ -1702,7 +2070,11 @@ const file_waystation_peer_v1_peer_proto_rawDesc = "" +
 	"\x06Spread\x12!.waystation.peer.v1.SpreadRequest\x1a\".waystation.peer.v1.SpreadResponse\x12O\n" +
 	"\x06Report\x12!.waystation.peer.v1.ReportRequest\x1a\".waystation.peer.v1.ReportResponse2_\n" +
 	"\x05Lanes\x12V\n" +
-	"\aDeliver\x12\".waystation.peer.v1.DeliverRequest\x1a#.waystation.peer.v1.DeliverResponse(\x010\x01BEZCgithub.com/waystation/waystation/messages/waystation/peer/v1;peerv1b\x06proto3"
+	"\aDeliver\x12\".waystation.peer.v1.DeliverRequest\x1a#.waystation.peer.v1.DeliverResponse(\x010\x012\x82\x02\n" +
+	"\x06Copies\x12Q\n" +
+	"\x06Verify\x12!.waystation.peer.v1.VerifyRequest\x1a\".waystation.peer.v1.VerifyResponse0\x01\x12R\n" +
+	"\aAdvance\x12\".waystation.peer.v1.AdvanceRequest\x1a#.waystation.peer.v1.AdvanceResponse\x12Q\n" +
+	"\x06Export\x12!.waystation.peer.v1.ExportRequest\x1a\".waystation.peer.v1.ExportResponse0\x01BEZCgithub.com/waystation/waystation/messages/waystation/peer/v1;peerv1b\x06proto3"
 
 var (
 	file_waystation_peer_v1_peer_proto_rawDescOnce sync.Once
@@ -1716,7 +2088,7 @@ func file_waystation_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_waystation_peer_v1_peer_proto_rawDescData
 }
 
-var file_waystation_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_waystation_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_waystation_peer_v1_peer_proto_goTypes = []any{
 	(*InfoRequest)(nil),       // 0: waystation.peer.v1.InfoRequest
 	(*InfoResponse)(nil),      // 1: waystation.peer.v1.InfoResponse
@@ -1740,9 +2112,16 @@ var file_waystation_peer_v1_peer_proto_goTypes = []any{
 	(*DeliverResponse)(nil),   // 19: waystation.peer.v1.DeliverResponse
 	(*DeliverOpened)(nil),     // 20: waystation.peer.v1.DeliverOpened
 	(*DeliverOutcome)(nil),    // 21: waystation.peer.v1.DeliverOutcome
-	(*v1.Settlement)(nil),     // 22: waystation.v1.Settlement
-	(*v1.LeaseRef)(nil),       // 23: waystation.v1.LeaseRef
-	(*v1.Error)(nil),          // 24: waystation.v1.Error
+	(*VerifyRequest)(nil),     // 22: waystation.peer.v1.VerifyRequest
+	(*VerifyResponse)(nil),    // 23: waystation.peer.v1.VerifyResponse
+	(*AdvanceRequest)(nil),    // 24: waystation.peer.v1.AdvanceRequest
+	(*AdvanceResponse)(nil),   // 25: waystation.peer.v1.AdvanceResponse
+	(*ExportRequest)(nil),     // 26: waystation.peer.v1.ExportRequest
+	(*ExportResponse)(nil),    // 27: waystation.peer.v1.ExportResponse
+	(*v1.Settlement)(nil),     // 28: waystation.v1.Settlement
+	(*v1.LeaseRef)(nil),       // 29: waystation.v1.LeaseRef
+	(*v1.Error)(nil),          // 30: waystation.v1.Error
+	(*v1.GroupHead)(nil),      // 31: waystation.v1.GroupHead
 }
 var file_waystation_peer_v1_peer_proto_depIdxs = []int32{
 	2,  // 0: waystation.peer.v1.JoinRequest.node:type_name -> waystation.peer.v1.Node
@@ -1754,29 +2133,36 @@ var file_waystation_peer_v1_peer_proto_depIdxs = []int32{
 	16, // 6: waystation.peer.v1.DeliverRequest.open:type_name -> waystation.peer.v1.DeliverOpen
 	17, // 7: waystation.peer.v1.DeliverRequest.settlements:type_name -> waystation.peer.v1.DeliverSettlement
 	18, // 8: waystation.peer.v1.DeliverRequest.renewals:type_name -> waystation.peer.v1.DeliverRenewal
-	22, // 9: waystation.peer.v1.DeliverSettlement.settlement:type_name -> waystation.v1.Settlement
-	23, // 10: waystation.peer.v1.DeliverRenewal.lease:type_name -> waystation.v1.LeaseRef
+	28, // 9: waystation.peer.v1.DeliverSettlement.settlement:type_name -> waystation.v1.Settlement
+	29, // 10: waystation.peer.v1.DeliverRenewal.lease:type_name -> waystation.v1.LeaseRef
 	20, // 11: waystation.peer.v1.DeliverResponse.opened:type_name -> waystation.peer.v1.DeliverOpened
 	21, // 12: waystation.peer.v1.DeliverResponse.settlements:type_name -> waystation.peer.v1.DeliverOutcome
 	21, // 13: waystation.peer.v1.DeliverResponse.renewals:type_name -> waystation.peer.v1.DeliverOutcome
-	24, // 14: waystation.peer.v1.DeliverOutcome.error:type_name -> waystation.v1.Error
-	0,  // 15: waystation.peer.v1.Peer.Info:input_type -> waystation.peer.v1.InfoRequest
-	3,  // 16: waystation.peer.v1.Peer.Join:input_type -> waystation.peer.v1.JoinRequest
-	5,  // 17: waystation.peer.v1.Peer.Propose:input_type -> waystation.peer.v1.ProposeRequest
-	7,  // 18: waystation.peer.v1.Peer.Spread:input_type -> waystation.peer.v1.SpreadRequest
-	11, // 19: waystation.peer.v1.Peer.Report:input_type -> waystation.peer.v1.ReportRequest
-	15, // 20: waystation.peer.v1.Lanes.Deliver:input_type -> waystation.peer.v1.DeliverRequest
-	1,  // 21: waystation.peer.v1.Peer.Info:output_type -> waystation.peer.v1.InfoResponse
-	4,  // 22: waystation.peer.v1.Peer.Join:output_type -> waystation.peer.v1.JoinResponse
-	6,  // 23: waystation.peer.v1.Peer.Propose:output_type -> waystation.peer.v1.ProposeResponse
-	10, // 24: waystation.peer.v1.Peer.Spread:output_type -> waystation.peer.v1.SpreadResponse
-	12, // 25: waystation.peer.v1.Peer.Report:output_type -> waystation.peer.v1.ReportResponse
-	19, // 26: waystation.peer.v1.Lanes.Deliver:output_type -> waystation.peer.v1.DeliverResponse
-	21, // [21:27] is the sub-list for method output_type
-	15, // [15:21] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	30, // 14: waystation.peer.v1.DeliverOutcome.error:type_name -> waystation.v1.Error
+	31, // 15: waystation.peer.v1.ExportResponse.head:type_name -> waystation.v1.GroupHead
+	0,  // 16: waystation.peer.v1.Peer.Info:input_type -> waystation.peer.v1.InfoRequest
+	3,  // 17: waystation.peer.v1.Peer.Join:input_type -> waystation.peer.v1.JoinRequest
+	5,  // 18: waystation.peer.v1.Peer.Propose:input_type -> waystation.peer.v1.ProposeRequest
+	7,  // 19: waystation.peer.v1.Peer.Spread:input_type -> waystation.peer.v1.SpreadRequest
+	11, // 20: waystation.peer.v1.Peer.Report:input_type -> waystation.peer.v1.ReportRequest
+	15, // 21: waystation.peer.v1.Lanes.Deliver:input_type -> waystation.peer.v1.DeliverRequest
+	22, // 22: waystation.peer.v1.Copies.Verify:input_type -> waystation.peer.v1.VerifyRequest
+	24, // 23: waystation.peer.v1.Copies.Advance:input_type -> waystation.peer.v1.AdvanceRequest
+	26, // 24: waystation.peer.v1.Copies.Export:input_type -> waystation.peer.v1.ExportRequest
+	1,  // 25: waystation.peer.v1.Peer.Info:output_type -> waystation.peer.v1.InfoResponse
+	4,  // 26: waystation.peer.v1.Peer.Join:output_type -> waystation.peer.v1.JoinResponse
+	6,  // 27: waystation.peer.v1.Peer.Propose:output_type -> waystation.peer.v1.ProposeResponse
+	10, // 28: waystation.peer.v1.Peer.Spread:output_type -> waystation.peer.v1.SpreadResponse
+	12, // 29: waystation.peer.v1.Peer.Report:output_type -> waystation.peer.v1.ReportResponse
+	19, // 30: waystation.peer.v1.Lanes.Deliver:output_type -> waystation.peer.v1.DeliverResponse
+	23, // 31: waystation.peer.v1.Copies.Verify:output_type -> waystation.peer.v1.VerifyResponse
+	25, // 32: waystation.peer.v1.Copies.Advance:output_type -> waystation.peer.v1.AdvanceResponse
+	27, // 33: waystation.peer.v1.Copies.Export:output_type -> waystation.peer.v1.ExportResponse
+	25, // [25:34] is the sub-list for method output_type
+	16, // [16:25] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_waystation_peer_v1_peer_proto_init() }
@@ -1794,9 +2180,9 @@ func file_waystation_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waystation_peer_v1_peer_proto_rawDesc), len(file_waystation_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   28,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_waystation_peer_v1_peer_proto_goTypes,
 		DependencyIndexes: file_waystation_peer_v1_peer_proto_depIdxs,

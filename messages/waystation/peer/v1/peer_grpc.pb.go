@@ -398,3 +398,202 @@ var Lanes_ServiceDesc = grpc.ServiceDesc{
 	},
 	Metadata: "waystation/peer/v1/peer.proto",
 }
+
+const (
+	Copies_Verify_FullMethodName  = "/waystation.peer.v1.Copies/Verify"
+	Copies_Advance_FullMethodName = "/waystation.peer.v1.Copies/Advance"
+	Copies_Export_FullMethodName  = "/waystation.peer.v1.Copies/Export"
+)
+
+// CopiesClient is the client API for Copies service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Copies looks at the callee's replicas as a whole.
+type CopiesClient interface {
+	// Verify sums a replica right after one entry is applied. The first response,
+	// with nothing in it, says that it waits for that; the second is the result.
+	Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyResponse], error)
+	// Advance returns once the group, which the callee leads, has applied an entry.
+	// Where nothing else comes, entries without effect are proposed.
+	Advance(ctx context.Context, in *AdvanceRequest, opts ...grpc.CallOption) (*AdvanceResponse, error)
+	// Export streams a group that the callee leads, with its payloads.
+	Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResponse], error)
+}
+
+type copiesClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewCopiesClient(cc grpc.ClientConnInterface) CopiesClient {
+	return &copiesClient{cc}
+}
+
+func (c *copiesClient) Verify(ctx context.Context, in *VerifyRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[VerifyResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Copies_ServiceDesc.Streams[0], Copies_Verify_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[VerifyRequest, VerifyResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Copies_VerifyClient = grpc.ServerStreamingClient[VerifyResponse]
+
+func (c *copiesClient) Advance(ctx context.Context, in *AdvanceRequest, opts ...grpc.CallOption) (*AdvanceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AdvanceResponse)
+	err := c.cc.Invoke(ctx, Copies_Advance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *copiesClient) Export(ctx context.Context, in *ExportRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Copies_ServiceDesc.Streams[1], Copies_Export_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[ExportRequest, ExportResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Copies_ExportClient = grpc.ServerStreamingClient[ExportResponse]
+
+// CopiesServer is the server API for Copies service.
+// All implementations must embed UnimplementedCopiesServer
+// for forward compatibility.
+//
+// Copies looks at the callee's replicas as a whole.
+type CopiesServer interface {
+	// Verify sums a replica right after one entry is applied. The first response,
+	// with nothing in it, says that it waits for that; the second is the result.
+	Verify(*VerifyRequest, grpc.ServerStreamingServer[VerifyResponse]) error
+	// Advance returns once the group, which the callee leads, has applied an entry.
+	// Where nothing else comes, entries without effect are proposed.
+	Advance(context.Context, *AdvanceRequest) (*AdvanceResponse, error)
+	// Export streams a group that the callee leads, with its payloads.
+	Export(*ExportRequest, grpc.ServerStreamingServer[ExportResponse]) error
+	mustEmbedUnimplementedCopiesServer()
+}
+
+// UnimplementedCopiesServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedCopiesServer struct{}
+
+func (UnimplementedCopiesServer) Verify(*VerifyRequest, grpc.ServerStreamingServer[VerifyResponse]) error {
+	return status.Error(codes.Unimplemented, "method Verify not implemented")
+}
+func (UnimplementedCopiesServer) Advance(context.Context, *AdvanceRequest) (*AdvanceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Advance not implemented")
+}
+func (UnimplementedCopiesServer) Export(*ExportRequest, grpc.ServerStreamingServer[ExportResponse]) error {
+	return status.Error(codes.Unimplemented, "method Export not implemented")
+}
+func (UnimplementedCopiesServer) mustEmbedUnimplementedCopiesServer() {}
+func (UnimplementedCopiesServer) testEmbeddedByValue()                {}
+
+// UnsafeCopiesServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to CopiesServer will
+// result in compilation errors.
+type UnsafeCopiesServer interface {
+	mustEmbedUnimplementedCopiesServer()
+}
+
+func RegisterCopiesServer(s grpc.ServiceRegistrar, srv CopiesServer) {
+	// If the following call panics, it indicates UnimplementedCopiesServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Copies_ServiceDesc, srv)
+}
+
+func _Copies_Verify_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(VerifyRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(CopiesServer).Verify(m, &grpc.GenericServerStream[VerifyRequest, VerifyResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Copies_VerifyServer = grpc.ServerStreamingServer[VerifyResponse]
+
+func _Copies_Advance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AdvanceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CopiesServer).Advance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Copies_Advance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CopiesServer).Advance(ctx, req.(*AdvanceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Copies_Export_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(ExportRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(CopiesServer).Export(m, &grpc.GenericServerStream[ExportRequest, ExportResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Copies_ExportServer = grpc.ServerStreamingServer[ExportResponse]
+
+// Copies_ServiceDesc is the grpc.ServiceDesc for Copies service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Copies_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "waystation.peer.v1.Copies",
+	HandlerType: (*CopiesServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Advance",
+			Handler:    _Copies_Advance_Handler,
+		},
+	},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Verify",
+			Handler:       _Copies_Verify_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Export",
+			Handler:       _Copies_Export_Handler,
+			ServerStreams: true,
+		},
+	},
+	Metadata: "waystation/peer/v1/peer.proto",
+}
