@@ -7,6 +7,7 @@ import (
 
 	"github.com/waystation/waystation/actors/repository"
 	"github.com/waystation/waystation/messages/wire"
+	"github.com/waystation/waystation/storage"
 )
 
 // Config is what a Relay needs to know.
@@ -50,6 +51,11 @@ type Config struct {
 	// NotProposed says that an error of the Proposer means: certainly not
 	// proposed. All others mean that the outcome is unknown; nil: all do.
 	NotProposed func(error) bool
+	// Damaged is told of a payload that is not what was accepted, by log, spill or
+	// checksum, and says whether other replicas have it: this one is then given up,
+	// and nothing is decided by it. It may be called at any time and must not block;
+	// nil: there are no others.
+	Damaged func(g storage.GroupID, err error) bool
 }
 
 // DefaultConfig returns the contract's defaults.

@@ -18,6 +18,9 @@ var (
 	// ErrDamaged says that a payload's bytes are not those that were accepted. It is
 	// never served.
 	ErrDamaged = errors.New("payload is damaged")
+	// ErrGivenUp says that this replica's copy of a payload is damaged, and that the
+	// replica is to be replaced: others have it.
+	ErrGivenUp = errors.New("replica is given up")
 )
 
 // PartitionListener follows what happens in a partition on its leader. It is

@@ -88,6 +88,15 @@ func (p *Partition) Durable(r storage.Reader, upTo uint64) (bool, error) {
 // to dst: from the log, or from the spill once that prefix is truncated. The
 // error wraps ErrGone or ErrDamaged, or is the storage's.
 func (p *Partition) Payload(ref repository.Ref, dst []byte) ([]byte, error) {
+	dst, err := p.payload(ref, dst)
+	damaged := errors.Is(err, ErrDamaged) || errors.Is(err, storage.ErrCorrupt)
+	if report := p.relay.cfg.Damaged; damaged && report != nil && report(p.group, err) {
+		err = fmt.Errorf("%w: %s", ErrGivenUp, err.Error()) // no kind of damage: others have it
+	}
+	return dst, err
+}
+
+func (p *Partition) payload(ref repository.Ref, dst []byte) ([]byte, error) {
 	start := len(dst)
 	dst, err := p.relay.proposer.ReadAt(p.group, ref.Index, int(ref.Offset), int(ref.Length), dst)
 	if errors.Is(err, storage.ErrCompacted) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"github.com/waystation/waystation/actors"
 	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
@@ -30,6 +31,11 @@ type Cluster interface {
 	Drain(ctx context.Context, node string, undo bool) error
 	// Remove ends a node's membership for good.
 	Remove(ctx context.Context, node string) error
+	// Verify compares all replicas of everything.
+	Verify(ctx context.Context, limit time.Duration) (*waystationv1.VerifyClusterResponse, error)
+	// Export sends one group's state, as it is where it is led. send blocks as the
+	// receiver does.
+	Export(ctx context.Context, group uint32, send func(*waystationv1.ExportGroupResponse) error) error
 }
 
 // Calls are the calls of the API, behind both transports.

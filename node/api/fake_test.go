@@ -334,6 +334,14 @@ func (fakeCluster) Drain(context.Context, string, bool) error { return nil }
 
 func (fakeCluster) Remove(context.Context, string) error { return nil }
 
+func (fakeCluster) Verify(context.Context, time.Duration) (*waystationv1.VerifyClusterResponse, error) {
+	return &waystationv1.VerifyClusterResponse{}, nil
+}
+
+func (fakeCluster) Export(context.Context, uint32, func(*waystationv1.ExportGroupResponse) error) error {
+	return nil
+}
+
 func (fakeCluster) Describe(context.Context) *waystationv1.DescribeClusterResponse {
 	return &waystationv1.DescribeClusterResponse{
 		ClusterId: "c1", Name: "waystation",

@@ -65,6 +65,10 @@ func (g *GRPC) Register(r grpc.ServiceRegistrar) {
 			unary("RemoveNode", func(ctx context.Context, q *waystationv1.RemoveNodeRequest) (any, error) {
 				return &waystationv1.RemoveNodeResponse{}, g.calls.cluster.Remove(ctx, q.GetNode())
 			}),
+			unary("VerifyCluster", func(ctx context.Context, q *waystationv1.VerifyClusterRequest) (any, error) {
+				return g.calls.cluster.Verify(ctx, verifyLimit(q.GetLimitMs()))
+			}),
+			{StreamName: "ExportGroup", Handler: g.exportGroup, ServerStreams: true},
 			unary("DescribeCluster", func(ctx context.Context, _ *waystationv1.DescribeClusterRequest) (any, error) {
 				return g.calls.cluster.Describe(ctx), nil
 			}),

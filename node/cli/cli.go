@@ -69,6 +69,7 @@ func commands() []command {
 		{"nodes", "", "show the nodes, and what moves between them", runNodes},
 		{"drain", "NODE", "have a node give what it has to the others", runDrain},
 		{"remove", "NODE", "end a node's membership for good", runRemove},
+		{"verify", "", "compare the replicas, and read every payload", runVerify},
 		{"version", "", "print the version", runVersion},
 	}
 }
@@ -76,7 +77,7 @@ func commands() []command {
 // later are commands that the contract names and this version has not.
 func later(name string) bool {
 	switch name {
-	case "group", "backup", "restore", "verify":
+	case "group", "backup", "restore":
 		return true
 	}
 	return false

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 	"unicode/utf8"
 
 	"github.com/waystation/waystation/actors"
 	"github.com/waystation/waystation/cluster"
 	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
+	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
 	"github.com/waystation/waystation/node/api"
+	"github.com/waystation/waystation/storage"
 )
 
 // clusterView is the cluster as this node sees it.
@@ -52,6 +55,16 @@ func (c *clusterView) quorum() error {
 		}
 	}
 	return nil
+}
+
+// Verify implements api.Cluster.
+func (c *clusterView) Verify(ctx context.Context, limit time.Duration) (*waystationv1.VerifyClusterResponse, error) {
+	return c.node.copies.Verify(ctx, limit)
+}
+
+// Export implements api.Cluster.
+func (c *clusterView) Export(ctx context.Context, group uint32, send func(*waystationv1.ExportGroupResponse) error) error {
+	return c.node.copies.Export(ctx, storage.GroupID(group), send)
 }
 
 // Drain implements api.Cluster.

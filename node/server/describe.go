@@ -98,7 +98,7 @@ func (c *clusterView) describe(id uint32, g storage.GroupID, view *meta.View, re
 	for _, v := range leads.GetLearners() {
 		d.Learners = append(d.Learners, nameOf(view, g, v))
 	}
-	d.DurableCopies, d.Moving = copies(leads), leads.GetMoves()
+	d.DurableCopies, d.Moving = durable(leads), leads.GetMoves()
 	return d
 }
 
@@ -111,9 +111,9 @@ func nameOf(view *meta.View, g storage.GroupID, replica uint64) string {
 	return n.String()
 }
 
-// copies counts the voters that have all that is acknowledged on disk, as far as
+// durable counts the voters that have all that is acknowledged on disk, as far as
 // the leader knows: itself, and who has been heard of and lacks nothing.
-func copies(leads *peerv1.GroupReport) uint32 {
+func durable(leads *peerv1.GroupReport) uint32 {
 	n := uint32(1)
 	for _, p := range leads.GetProgress() {
 		if !p.GetLearner() && p.GetActive() && p.GetMatch() >= leads.GetCommit() {

@@ -19,6 +19,7 @@ import (
 	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/node/api"
 	"github.com/waystation/waystation/node/config"
+	"github.com/waystation/waystation/node/copies"
 	"github.com/waystation/waystation/node/member"
 	"github.com/waystation/waystation/node/route"
 	"github.com/waystation/waystation/storage"
@@ -39,6 +40,7 @@ type node struct {
 	router   *route.Router
 	peers    *route.Service
 	spread   *spreader
+	copies   *copies.Copies
 	groups   *groups
 	running  atomic.Pointer[cluster.Engine] // the engine, for the stores, which came before
 	changed  chan struct{}                  // a partition is led, or meta has news
@@ -117,9 +119,16 @@ func openNode(ctx context.Context, x parts) (_ *node, err error) {
 	if err = n.startRouter(&b, &x); err != nil {
 		return nil, err
 	}
+	n.copies = copies.New(copies.Config{
+		Self: n.stores.id.Node, Nodes: n.member, Engine: n.engine, Meta: n.meta, Calls: n.calls, Partitions: n.relay.Partitions(),
+		Damaged: n.stores.giveUp, BytesPerSecond: copies.DefaultBytesPerSecond, Logger: n.logger,
+	})
 	n.member.Run(member.Work{
-		Services: func(s *grpc.Server) { n.peers = n.router.Register(s, x.view(n), x.peerHealth) },
-		Machine:  n.machine, Spread: n.spread.here, DiskFree: x.founder.diskFree,
+		Services: func(s *grpc.Server) {
+			n.peers = n.router.Register(s, x.view(n), x.peerHealth)
+			n.copies.Register(s)
+		},
+		Machine: n.machine, Spread: n.spread.here, DiskFree: x.founder.diskFree,
 		Resign: func() bool { return n.resigned.Load() || n.clock.Off() }, Trouble: n.trouble,
 	})
 	n.meta.Watch(func(*meta.View) { n.ring() })
@@ -150,6 +159,7 @@ func (n *node) startEngine(b *member.Belonging, x *parts) (err error) {
 	if n.engine, err = cluster.Open(c); err != nil {
 		return err
 	}
+	n.stores.engine.Store(n.engine)
 	n.calls = meta.NewCalls(n.meta, n.engine, n.member)
 	add := n.engine.JoinGroup
 	if b.Founder && b.Replica == meta.FirstReplica {
@@ -195,7 +205,7 @@ func (n *node) found(ctx context.Context, b *member.Belonging) {
 func (n *node) startActors(b *member.Belonging, x *parts) (err error) {
 	c := actors.DefaultConfig()
 	c.Partitions, c.HashSeed = int(b.Partitions), b.HashSeed
-	c.NotProposed = notProposed
+	c.NotProposed, c.Damaged = notProposed, n.stores.giveUp
 	x.sizes.relay(&c, &n.cfg.Limits)
 	if n.relay, err = actors.NewRelay(c, n.engine, n.stores.state, n.logger, x.reg); err != nil {
 		return err

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"slices"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/waystation/waystation/cluster"
 	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/storage"
 )
@@ -18,6 +21,8 @@ type stores struct {
 	log   *storage.Log
 	state *storage.State
 	id    identity.Identity
+	// engine runs the replicas whose records may turn out to be damaged.
+	engine atomic.Pointer[cluster.Engine]
 }
 
 // disks is where the stores are, and who is told what of them.
@@ -57,6 +62,24 @@ func openStores(d disks, s sizes) (*stores, error) {
 		return nil, errors.Join(fmt.Errorf("start in %s: %w", d.dir, err), st.close())
 	}
 	return st, nil
+}
+
+// giveUp has a replica replaced whose payloads are damaged, if the others are
+// enough to go on with: what they have is lost here only.
+func (s *stores) giveUp(g storage.GroupID, err error) bool {
+	e := s.engine.Load()
+	if e == nil {
+		return false
+	}
+	st := e.Status(g)
+	if st.Err != nil {
+		return errors.Is(st.Err, cluster.ErrQuarantined)
+	}
+	if len(st.Conf.Voters) < 3 && !slices.Contains(st.Conf.Learners, st.Replica) {
+		return false
+	}
+	e.Damaged(storage.Damage{Group: g, Err: err})
+	return true
 }
 
 func (s *stores) close() error {
