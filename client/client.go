@@ -19,6 +19,7 @@ type Client struct {
 	links []*link
 	pool  *codec.Pool
 	turn  atomic.Uint32 // the next link for a call or a Work
+	used  atomic.Bool
 
 	// ctx ends with Close; every goroutine and stream of the client hangs on it.
 	ctx    context.Context
@@ -37,7 +38,8 @@ type Client struct {
 }
 
 // Dial prepares a client for the relay whose nodes are at targets, given as
-// "host:port,host:port". Connections are made when they are needed, so that
+// "host:port,host:port": one will do, the others are asked for, but who names
+// several need not hope that the first one is there. Connections are made when they are needed, so that
 // Dial does not block and a relay that is away is no error of it; WaitReady
 // says whether one can be reached. With WithProducer it asks the cluster for an
 // epoch, and does block until it has it or ctx ends. ctx has no part in what
@@ -136,7 +138,7 @@ func (c *Client) call(ctx context.Context, do func(context.Context, waystationv1
 			return ErrClosed
 		}
 		var e *Error
-		if !asError(err, &e) || !e.Retriable() || try >= 3*len(l.targets) {
+		if !asError(err, &e) || !e.Retriable() || try >= 3*len(l.known()) {
 			return err
 		}
 		l.failed(target)

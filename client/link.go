@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/waystation/waystation/messages/codec"
 )
@@ -50,7 +52,7 @@ func newLinks(list string, cfg *config, pool *codec.Pool) ([]*link, error) {
 	}
 	links := make([]*link, n)
 	for i := range links {
-		links[i] = &link{targets: targets, at: i % len(targets), conns: make([]*grpc.ClientConn, len(targets)), opts: dialOptions(cfg, pool)}
+		links[i] = &link{targets: slices.Clone(targets), at: i % len(targets), conns: make([]*grpc.ClientConn, len(targets)), opts: dialOptions(cfg, pool)}
 	}
 	return links, nil
 }
@@ -72,6 +74,9 @@ func dialOptions(cfg *config, pool *codec.Pool) []grpc.DialOption {
 			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond},
 			MinConnectTimeout: 2 * time.Second,
 		}),
+		// A node that is cut off sends no reset; the system gives up on what it does
+		// not acknowledge after the timeout.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
 		grpc.WithDefaultCallOptions(
 			grpc.ForceCodecV2(codec.NewClient(pool)),
 			grpc.MaxCallRecvMsgSize(maxMessage),
@@ -140,12 +145,12 @@ func (l *link) waitReady(ctx context.Context, retry RetryPolicy) error {
 			}
 			conn.Connect()
 			if !conn.WaitForStateChange(ctx, state) {
-				return fmt.Errorf("connect %s: %w", strings.Join(l.targets, ","), context.Cause(ctx))
+				return fmt.Errorf("connect %s: %w", strings.Join(l.known(), ","), context.Cause(ctx))
 			}
 		}
 		l.failed(target)
 		if err := pause(ctx, retry.wait(try, 0)); err != nil {
-			return fmt.Errorf("connect %s: %w", strings.Join(l.targets, ","), err)
+			return fmt.Errorf("connect %s: %w", strings.Join(l.known(), ","), err)
 		}
 	}
 }

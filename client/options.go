@@ -22,6 +22,7 @@ type config struct {
 	linger       time.Duration
 	framePackets int
 	frameBytes   int
+	answerSoon   time.Duration // see there
 	producer     string
 	position     bool
 	retry        RetryPolicy
@@ -37,6 +38,7 @@ func defaultConfig() config {
 		windowBytes:  64 << 20,
 		framePackets: 256,
 		frameBytes:   512 << 10,
+		answerSoon:   answerSoon,
 		position:     true,
 		retry:        DefaultRetryPolicy(),
 		logger:       slog.New(slog.DiscardHandler),

@@ -27,6 +27,9 @@ const (
 	// answerTimeout ends a stream on which something was sent and nothing is
 	// answered, neither accepted nor refused. Above any wait for a leader.
 	answerTimeout = 30 * time.Second
+	// answerSoon is the same where there is another node to go on at: one that
+	// lives refuses what it cannot take at once.
+	answerSoon = 5 * time.Second
 )
 
 var errSilent = errors.New("no answer for too long")
@@ -72,6 +75,7 @@ func (p *publisher) stream() (answered bool, err error) {
 		return false, fromStatus(ctx, err)
 	}
 	p.sent.Store(0)
+	p.c.use()
 	watch := p.watch(cancel)
 	defer watch.Stop()
 	var received error
@@ -130,7 +134,7 @@ func (p *publisher) receive(s grpc.ClientStream, watch *time.Timer) (answered bo
 		if err := s.RecvMsg(&raw); err != nil {
 			return answered, err
 		}
-		watch.Reset(answerTimeout)
+		watch.Reset(p.patience())
 		if results, err = parseResults(results[:0], raw.Bytes); err != nil {
 			return answered, err
 		}
@@ -153,7 +157,8 @@ func (p *publisher) watch(cancel context.CancelCauseFunc) *time.Timer {
 	t = time.AfterFunc(time.Hour, func() {
 		p.mu.Lock()
 		silent := p.slots.Len() > 0
-		left := answerTimeout - time.Since(p.asked)
+		limit := p.patience()
+		left := limit - time.Since(p.asked)
 		p.mu.Unlock()
 		switch {
 		case silent && left <= 0:
@@ -161,11 +166,19 @@ func (p *publisher) watch(cancel context.CancelCauseFunc) *time.Timer {
 		case silent:
 			t.Reset(left)
 		default:
-			t.Reset(answerTimeout)
+			t.Reset(limit)
 		}
 	})
-	t.Reset(answerTimeout)
+	t.Reset(p.patience())
 	return t
+}
+
+// patience is how long a stream may be silent.
+func (p *publisher) patience() time.Duration {
+	if p.link.several() {
+		return p.c.cfg.answerSoon
+	}
+	return answerTimeout
 }
 
 // await blocks until there is something to send, which it gathers into f unless

@@ -23,6 +23,7 @@ func (w *worker) session() (ready bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	w.c.use()
 	defer func() {
 		if !errors.Is(err, errDrained) {
 			w.link.failed(target)
@@ -233,7 +234,7 @@ func (w *worker) receive(s grpc.ClientStream, cancel context.CancelCauseFunc) er
 		if len(resp.deliveries) > 0 {
 			raw.Bytes = nil // the deliveries' now
 		}
-		if resp.draining && len(w.link.targets) > 1 {
+		if resp.draining && w.link.several() {
 			// Not an end in order: the grants stay ours, under the same name
 			// on another node.
 			return &Error{Code: CodeUnavailable, Message: "the node is draining"}

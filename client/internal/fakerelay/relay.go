@@ -51,6 +51,8 @@ type Relay struct {
 	// OnFrame may end the stream with an error before a frame is taken, OnAnswer
 	// after it was taken and before it is answered.
 	OnFrame, OnAnswer func(frame int) error
+	// OnDescribe, if set, says what nodes there are.
+	OnDescribe func() *waystationv1.DescribeClusterResponse
 	// OnOpen may refuse a stream.
 	OnOpen func(method string) error
 	// OnSettle may refuse a settlement.
@@ -186,6 +188,14 @@ func (r *Relay) OpenProducer(_ context.Context, req *waystationv1.OpenProducerRe
 	defer r.mu.Unlock()
 	r.epochs[req.GetProducer()]++
 	return &waystationv1.OpenProducerResponse{Producer: req.GetProducer(), Epoch: r.epochs[req.GetProducer()]}, nil
+}
+
+// DescribeCluster implements the call, where OnDescribe does.
+func (r *Relay) DescribeCluster(context.Context, *waystationv1.DescribeClusterRequest) (*waystationv1.DescribeClusterResponse, error) {
+	if r.OnDescribe == nil {
+		return nil, status.Error(codes.Unimplemented, "on request")
+	}
+	return r.OnDescribe(), nil
 }
 
 // Add stores a packet past all checks.
