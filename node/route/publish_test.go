@@ -318,3 +318,19 @@ func BenchmarkSplit(b *testing.B) {
 		}
 	})
 }
+
+// A node that takes packets and never says anything is given up after a while.
+func TestSilentNodeIsGivenUp(t *testing.T) {
+	c := newTrio(t, func(s *settings) { s.route.AnswerTimeout = 50 * time.Millisecond })
+	c.w.hold(1, true)
+	s := newSink(t)
+	c.nodes[0].offer(s, 0, wire.PacketFields{RepoID: c.repoIn(1, 0), PacketID: "x", Content: []byte("x")})
+	if a := s.await(0); a.code() != actors.CodeUnknown || !a.refusal.Retriable() {
+		t.Errorf("got %+v", a)
+	}
+	c.w.hold(1, false)
+	await(t, "the same packet to be taken", func() bool {
+		a := c.nodes[0].publish(t, wire.PacketFields{RepoID: c.repoIn(1, 0), PacketID: "x", Content: []byte("x")})[0]
+		return a.code() == "OK" && a.seq == 1
+	})
+}

@@ -60,8 +60,16 @@ func (w *worker) take() int {
 		}
 		w.held = append(w.held, *d)
 	}
-	if len(w.held) > w.credit {
-		w.t.Errorf("%d packets are held with a credit of %d", len(w.held), w.credit)
+	// Grants that were committed and never delivered come from a new leader whatever
+	// the credit is: their lanes would stand still otherwise.
+	asked := 0
+	for i := range w.held {
+		if !w.held[i].Redelivered {
+			asked++
+		}
+	}
+	if asked > w.credit {
+		w.t.Errorf("%d packets are held with a credit of %d", asked, w.credit)
 	}
 	return len(list)
 }
