@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		if !errors.Is(err, fleet.ErrNoNamespace) {
 			return complain(stderr, err, "", exitFailed)
 		}
-		fmt.Fprintf(stderr, "partitions by proxies between the nodes: %v\n", err)
+		fmt.Fprintf(stderr, "loadtest: %v\n", err)
 	}
 	if !o.SeedGiven {
 		// 32 bits: easy to type, and exact in any JSON reader.

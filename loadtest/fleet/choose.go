@@ -15,5 +15,5 @@ func NewNetwork(dir string) (Network, string, error) {
 		}
 		return n, "in network namespaces of their own", nil
 	}
-	return nil, "", errors.New("this system cannot cut nodes off each other")
+	return nil, "", errors.New("nodes are cut off each other in network namespaces, for which this system or user has no rights: run it on Linux with the ip command, as root or with user namespaces, or leave the fault out")
 }
