@@ -46,10 +46,18 @@ func (m *Member) Belong(ctx context.Context, seeds []string, found bool) (Belong
 	b := Belonging{}
 	var err error
 	m.keepJoining(seeds)
-	if found {
+	if m.cfg.Settings.BootstrapExpect > 1 {
+		m.serveEarly()
+		if b, found, err = m.agree(ctx); err != nil {
+			return b, err
+		}
+	} else if found {
 		b = m.founding()
-	} else if b, err = m.ask(ctx, seeds); err != nil {
-		return b, err
+	}
+	if !found {
+		if b, err = m.ask(ctx, seeds); err != nil {
+			return b, err
+		}
 	}
 	b.Node = m.cfg.Settings.Name
 	if err := save(m.cfg.Log, b); err != nil {

@@ -86,7 +86,11 @@ type Member struct {
 	transport *transport.Transport
 	gossip    *gossip.Gossip
 	pool      *peers.Pool
+	phases    *phases
 	server    *grpc.Server
+	early     *grpc.Server // while nodes found a cluster together
+
+	founders atomic.Pointer[founders]
 
 	belonging atomic.Pointer[Belonging]
 	seeds     atomic.Pointer[[]string] // what --join names
@@ -148,6 +152,8 @@ func (m *Member) listen(id meta.ClusterID) (err error) {
 		return err
 	}
 	m.transport.Start()
+	m.phases = newPhases(m.transport.GRPCListener())
+	m.tasks.Go(func() { m.phases.pump(m.ctx.Done()) })
 	return nil
 }
 
@@ -159,12 +165,23 @@ const (
 	format       = 1
 )
 
+// serveEarly answers nodes that have no cluster yet: see found.go.
+func (m *Member) serveEarly() {
+	m.early = grpc.NewServer(m.cfg.ServerOptions...)
+	peerv1.RegisterPeerServer(m.early, &service{m: m})
+	l := m.phases.next()
+	m.tasks.Go(func() { _ = m.early.Serve(l) }) // ends when the node serves, or stops
+}
+
 // serve answers the peers' calls. Connections that came before wait.
 func (m *Member) serve(p *Parts) {
+	if m.early != nil {
+		m.early.Stop()
+	}
 	m.server = grpc.NewServer(m.cfg.ServerOptions...)
 	peerv1.RegisterPeerServer(m.server, &service{m: m})
 	p.Services(m.server)
-	l := m.transport.GRPCListener()
+	l := m.phases.next()
 	m.tasks.Go(func() {
 		if err := m.server.Serve(l); err != nil && m.ctx.Err() == nil {
 			m.cfg.Fatal(fmt.Errorf("serve peers: %w", err))
@@ -266,8 +283,10 @@ func (m *Member) Stop(ctx context.Context) {
 		}
 		m.cancel()
 		m.pool.Close()
-		if m.server != nil {
-			m.server.Stop()
+		for _, s := range []*grpc.Server{m.early, m.server} {
+			if s != nil {
+				s.Stop()
+			}
 		}
 		if m.gossip != nil {
 			if err := m.gossip.Stop(); err != nil {

@@ -40,6 +40,9 @@ func child(dir string) int {
 	if addr := os.Getenv(childNode + "_HTTP"); addr != "" {
 		cfg.HTTP = addr
 	}
+	if gossip := strings.Split(os.Getenv(childNode+"_EXPECT"), ","); len(gossip) == 3 {
+		expecting(gossip, 0)(&cfg)
+	}
 	if ports := strings.Split(os.Getenv(childNode+"_AUTO"), ","); len(ports) == 4 {
 		cfg.Join, cfg.Listen, cfg.HTTP, cfg.Gossip, cfg.Peer = "auto", ports[0], ports[1], ports[2], ports[3]
 	}

@@ -25,6 +25,96 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// PromiseRequest is a message of --bootstrap-expect, as package expect lays it out.
+type PromiseRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Message       []byte                 `protobuf:"bytes,1,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromiseRequest) Reset() {
+	*x = PromiseRequest{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromiseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromiseRequest) ProtoMessage() {}
+
+func (x *PromiseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromiseRequest.ProtoReflect.Descriptor instead.
+func (*PromiseRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *PromiseRequest) GetMessage() []byte {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+// PromiseResponse is what is to be said to the caller in return.
+type PromiseResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Messages      [][]byte               `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PromiseResponse) Reset() {
+	*x = PromiseResponse{}
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PromiseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PromiseResponse) ProtoMessage() {}
+
+func (x *PromiseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PromiseResponse.ProtoReflect.Descriptor instead.
+func (*PromiseResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PromiseResponse) GetMessages() [][]byte {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
 type InfoRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -33,7 +123,7 @@ type InfoRequest struct {
 
 func (x *InfoRequest) Reset() {
 	*x = InfoRequest{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[0]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -45,7 +135,7 @@ func (x *InfoRequest) String() string {
 func (*InfoRequest) ProtoMessage() {}
 
 func (x *InfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[0]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -58,7 +148,7 @@ func (x *InfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoRequest.ProtoReflect.Descriptor instead.
 func (*InfoRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{0}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{2}
 }
 
 type InfoResponse struct {
@@ -77,7 +167,7 @@ type InfoResponse struct {
 
 func (x *InfoResponse) Reset() {
 	*x = InfoResponse{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[1]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -89,7 +179,7 @@ func (x *InfoResponse) String() string {
 func (*InfoResponse) ProtoMessage() {}
 
 func (x *InfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[1]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -102,7 +192,7 @@ func (x *InfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InfoResponse.ProtoReflect.Descriptor instead.
 func (*InfoResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{1}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *InfoResponse) GetNodeId() []byte {
@@ -177,7 +267,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[2]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -189,7 +279,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[2]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -202,7 +292,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{2}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Node) GetNodeId() []byte {
@@ -309,7 +399,7 @@ type JoinRequest struct {
 
 func (x *JoinRequest) Reset() {
 	*x = JoinRequest{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[3]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +411,7 @@ func (x *JoinRequest) String() string {
 func (*JoinRequest) ProtoMessage() {}
 
 func (x *JoinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[3]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +424,7 @@ func (x *JoinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinRequest.ProtoReflect.Descriptor instead.
 func (*JoinRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{3}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *JoinRequest) GetNode() *Node {
@@ -374,7 +464,7 @@ type JoinResponse struct {
 
 func (x *JoinResponse) Reset() {
 	*x = JoinResponse{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[4]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -386,7 +476,7 @@ func (x *JoinResponse) String() string {
 func (*JoinResponse) ProtoMessage() {}
 
 func (x *JoinResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[4]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -399,7 +489,7 @@ func (x *JoinResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JoinResponse.ProtoReflect.Descriptor instead.
 func (*JoinResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{4}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *JoinResponse) GetClusterId() []byte {
@@ -455,7 +545,7 @@ type ProposeRequest struct {
 
 func (x *ProposeRequest) Reset() {
 	*x = ProposeRequest{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[5]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +557,7 @@ func (x *ProposeRequest) String() string {
 func (*ProposeRequest) ProtoMessage() {}
 
 func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[5]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +570,7 @@ func (x *ProposeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeRequest.ProtoReflect.Descriptor instead.
 func (*ProposeRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{5}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ProposeRequest) GetKind() uint32 {
@@ -506,7 +596,7 @@ type ProposeResponse struct {
 
 func (x *ProposeResponse) Reset() {
 	*x = ProposeResponse{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[6]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +608,7 @@ func (x *ProposeResponse) String() string {
 func (*ProposeResponse) ProtoMessage() {}
 
 func (x *ProposeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[6]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +621,7 @@ func (x *ProposeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposeResponse.ProtoReflect.Descriptor instead.
 func (*ProposeResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{6}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ProposeResponse) GetResult() []byte {
@@ -556,7 +646,7 @@ type SpreadRequest struct {
 
 func (x *SpreadRequest) Reset() {
 	*x = SpreadRequest{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[7]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -568,7 +658,7 @@ func (x *SpreadRequest) String() string {
 func (*SpreadRequest) ProtoMessage() {}
 
 func (x *SpreadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[7]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -581,7 +671,7 @@ func (x *SpreadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpreadRequest.ProtoReflect.Descriptor instead.
 func (*SpreadRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{7}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SpreadRequest) GetWhat() isSpreadRequest_What {
@@ -643,7 +733,7 @@ type Fence struct {
 
 func (x *Fence) Reset() {
 	*x = Fence{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[8]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +745,7 @@ func (x *Fence) String() string {
 func (*Fence) ProtoMessage() {}
 
 func (x *Fence) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[8]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +758,7 @@ func (x *Fence) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fence.ProtoReflect.Descriptor instead.
 func (*Fence) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{8}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Fence) GetProducer() []byte {
@@ -698,7 +788,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +800,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[9]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +813,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{9}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Group) GetId() uint32 {
@@ -763,7 +853,7 @@ type SpreadResponse struct {
 
 func (x *SpreadResponse) Reset() {
 	*x = SpreadResponse{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[10]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +865,7 @@ func (x *SpreadResponse) String() string {
 func (*SpreadResponse) ProtoMessage() {}
 
 func (x *SpreadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[10]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +878,7 @@ func (x *SpreadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SpreadResponse.ProtoReflect.Descriptor instead.
 func (*SpreadResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{10}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SpreadResponse) GetDone() []uint32 {
@@ -806,7 +896,7 @@ type ReportRequest struct {
 
 func (x *ReportRequest) Reset() {
 	*x = ReportRequest{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +908,7 @@ func (x *ReportRequest) String() string {
 func (*ReportRequest) ProtoMessage() {}
 
 func (x *ReportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[11]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +921,7 @@ func (x *ReportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportRequest.ProtoReflect.Descriptor instead.
 func (*ReportRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{11}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{13}
 }
 
 type ReportResponse struct {
@@ -845,7 +935,7 @@ type ReportResponse struct {
 
 func (x *ReportResponse) Reset() {
 	*x = ReportResponse{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[12]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +947,7 @@ func (x *ReportResponse) String() string {
 func (*ReportResponse) ProtoMessage() {}
 
 func (x *ReportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[12]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +960,7 @@ func (x *ReportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportResponse.ProtoReflect.Descriptor instead.
 func (*ReportResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{12}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReportResponse) GetState() string {
@@ -916,7 +1006,7 @@ type GroupReport struct {
 
 func (x *GroupReport) Reset() {
 	*x = GroupReport{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1018,7 @@ func (x *GroupReport) String() string {
 func (*GroupReport) ProtoMessage() {}
 
 func (x *GroupReport) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[13]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1031,7 @@ func (x *GroupReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupReport.ProtoReflect.Descriptor instead.
 func (*GroupReport) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{13}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GroupReport) GetGroup() uint32 {
@@ -1034,7 +1124,7 @@ type ReplicaProgress struct {
 
 func (x *ReplicaProgress) Reset() {
 	*x = ReplicaProgress{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[14]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1136,7 @@ func (x *ReplicaProgress) String() string {
 func (*ReplicaProgress) ProtoMessage() {}
 
 func (x *ReplicaProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[14]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1149,7 @@ func (x *ReplicaProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaProgress.ProtoReflect.Descriptor instead.
 func (*ReplicaProgress) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{14}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReplicaProgress) GetReplica() uint64 {
@@ -1110,7 +1200,7 @@ type DeliverRequest struct {
 
 func (x *DeliverRequest) Reset() {
 	*x = DeliverRequest{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1212,7 @@ func (x *DeliverRequest) String() string {
 func (*DeliverRequest) ProtoMessage() {}
 
 func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[15]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,7 +1225,7 @@ func (x *DeliverRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverRequest.ProtoReflect.Descriptor instead.
 func (*DeliverRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{15}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeliverRequest) GetOpen() *DeliverOpen {
@@ -1202,7 +1292,7 @@ type DeliverOpen struct {
 
 func (x *DeliverOpen) Reset() {
 	*x = DeliverOpen{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1214,7 +1304,7 @@ func (x *DeliverOpen) String() string {
 func (*DeliverOpen) ProtoMessage() {}
 
 func (x *DeliverOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[16]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1227,7 +1317,7 @@ func (x *DeliverOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverOpen.ProtoReflect.Descriptor instead.
 func (*DeliverOpen) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{16}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeliverOpen) GetGroup() string {
@@ -1276,7 +1366,7 @@ type DeliverSettlement struct {
 
 func (x *DeliverSettlement) Reset() {
 	*x = DeliverSettlement{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1378,7 @@ func (x *DeliverSettlement) String() string {
 func (*DeliverSettlement) ProtoMessage() {}
 
 func (x *DeliverSettlement) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[17]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1391,7 @@ func (x *DeliverSettlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverSettlement.ProtoReflect.Descriptor instead.
 func (*DeliverSettlement) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{17}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeliverSettlement) GetId() uint64 {
@@ -1329,7 +1419,7 @@ type DeliverRenewal struct {
 
 func (x *DeliverRenewal) Reset() {
 	*x = DeliverRenewal{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[18]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1431,7 @@ func (x *DeliverRenewal) String() string {
 func (*DeliverRenewal) ProtoMessage() {}
 
 func (x *DeliverRenewal) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[18]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1444,7 @@ func (x *DeliverRenewal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverRenewal.ProtoReflect.Descriptor instead.
 func (*DeliverRenewal) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{18}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DeliverRenewal) GetId() uint64 {
@@ -1389,7 +1479,7 @@ type DeliverResponse struct {
 
 func (x *DeliverResponse) Reset() {
 	*x = DeliverResponse{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[19]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1401,7 +1491,7 @@ func (x *DeliverResponse) String() string {
 func (*DeliverResponse) ProtoMessage() {}
 
 func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[19]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1414,7 +1504,7 @@ func (x *DeliverResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverResponse.ProtoReflect.Descriptor instead.
 func (*DeliverResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{19}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeliverResponse) GetDeliveries() [][]byte {
@@ -1469,7 +1559,7 @@ type DeliverOpened struct {
 
 func (x *DeliverOpened) Reset() {
 	*x = DeliverOpened{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[20]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1571,7 @@ func (x *DeliverOpened) String() string {
 func (*DeliverOpened) ProtoMessage() {}
 
 func (x *DeliverOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[20]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1584,7 @@ func (x *DeliverOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverOpened.ProtoReflect.Descriptor instead.
 func (*DeliverOpened) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{20}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeliverOpened) GetRedelivered() uint32 {
@@ -1516,7 +1606,7 @@ type DeliverOutcome struct {
 
 func (x *DeliverOutcome) Reset() {
 	*x = DeliverOutcome{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[21]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1618,7 @@ func (x *DeliverOutcome) String() string {
 func (*DeliverOutcome) ProtoMessage() {}
 
 func (x *DeliverOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[21]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1631,7 @@ func (x *DeliverOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeliverOutcome.ProtoReflect.Descriptor instead.
 func (*DeliverOutcome) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{21}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeliverOutcome) GetId() uint64 {
@@ -1575,7 +1665,7 @@ type VerifyRequest struct {
 
 func (x *VerifyRequest) Reset() {
 	*x = VerifyRequest{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[22]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1587,7 +1677,7 @@ func (x *VerifyRequest) String() string {
 func (*VerifyRequest) ProtoMessage() {}
 
 func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[22]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1600,7 +1690,7 @@ func (x *VerifyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyRequest.ProtoReflect.Descriptor instead.
 func (*VerifyRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{22}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *VerifyRequest) GetGroup() uint32 {
@@ -1635,7 +1725,7 @@ type VerifyResponse struct {
 
 func (x *VerifyResponse) Reset() {
 	*x = VerifyResponse{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[23]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1647,7 +1737,7 @@ func (x *VerifyResponse) String() string {
 func (*VerifyResponse) ProtoMessage() {}
 
 func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[23]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1660,7 +1750,7 @@ func (x *VerifyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyResponse.ProtoReflect.Descriptor instead.
 func (*VerifyResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{23}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *VerifyResponse) GetPassed() bool {
@@ -1729,7 +1819,7 @@ type AdvanceRequest struct {
 
 func (x *AdvanceRequest) Reset() {
 	*x = AdvanceRequest{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[24]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1741,7 +1831,7 @@ func (x *AdvanceRequest) String() string {
 func (*AdvanceRequest) ProtoMessage() {}
 
 func (x *AdvanceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[24]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1754,7 +1844,7 @@ func (x *AdvanceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvanceRequest.ProtoReflect.Descriptor instead.
 func (*AdvanceRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{24}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AdvanceRequest) GetGroup() uint32 {
@@ -1780,7 +1870,7 @@ type AdvanceResponse struct {
 
 func (x *AdvanceResponse) Reset() {
 	*x = AdvanceResponse{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[25]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +1882,7 @@ func (x *AdvanceResponse) String() string {
 func (*AdvanceResponse) ProtoMessage() {}
 
 func (x *AdvanceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[25]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +1895,7 @@ func (x *AdvanceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvanceResponse.ProtoReflect.Descriptor instead.
 func (*AdvanceResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{25}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AdvanceResponse) GetApplied() uint64 {
@@ -1824,7 +1914,7 @@ type ExportRequest struct {
 
 func (x *ExportRequest) Reset() {
 	*x = ExportRequest{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[26]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1926,7 @@ func (x *ExportRequest) String() string {
 func (*ExportRequest) ProtoMessage() {}
 
 func (x *ExportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[26]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1939,7 @@ func (x *ExportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportRequest.ProtoReflect.Descriptor instead.
 func (*ExportRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{26}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ExportRequest) GetGroup() uint32 {
@@ -1869,7 +1959,7 @@ type ExportResponse struct {
 
 func (x *ExportResponse) Reset() {
 	*x = ExportResponse{}
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[27]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +1971,7 @@ func (x *ExportResponse) String() string {
 func (*ExportResponse) ProtoMessage() {}
 
 func (x *ExportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_peer_v1_peer_proto_msgTypes[27]
+	mi := &file_waystation_peer_v1_peer_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +1984,7 @@ func (x *ExportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportResponse.ProtoReflect.Descriptor instead.
 func (*ExportResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{27}
+	return file_waystation_peer_v1_peer_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ExportResponse) GetHead() *v1.GroupHead {
@@ -1915,7 +2005,11 @@ var File_waystation_peer_v1_peer_proto protoreflect.FileDescriptor
 
 const file_waystation_peer_v1_peer_proto_rawDesc = "" +
 	"\n" +
-	"\x1dwaystation/peer/v1/peer.proto\x12\x12waystation.peer.v1\x1a\x1ewaystation/v1/waystation.proto\"\r\n" +
+	"\x1dwaystation/peer/v1/peer.proto\x12\x12waystation.peer.v1\x1a\x1ewaystation/v1/waystation.proto\"*\n" +
+	"\x0ePromiseRequest\x12\x18\n" +
+	"\amessage\x18\x01 \x01(\fR\amessage\"-\n" +
+	"\x0fPromiseResponse\x12\x1a\n" +
+	"\bmessages\x18\x01 \x03(\fR\bmessages\"\r\n" +
 	"\vInfoRequest\"\xd8\x01\n" +
 	"\fInfoResponse\x12\x17\n" +
 	"\anode_id\x18\x01 \x01(\fR\x06nodeId\x12\x1d\n" +
@@ -2062,9 +2156,10 @@ const file_waystation_peer_v1_peer_proto_rawDesc = "" +
 	"\x05group\x18\x01 \x01(\rR\x05group\"R\n" +
 	"\x0eExportResponse\x12,\n" +
 	"\x04head\x18\x01 \x01(\v2\x18.waystation.v1.GroupHeadR\x04head\x12\x12\n" +
-	"\x04data\x18\x02 \x01(\fR\x04data2\x92\x03\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data2\xe6\x03\n" +
 	"\x04Peer\x12I\n" +
-	"\x04Info\x12\x1f.waystation.peer.v1.InfoRequest\x1a .waystation.peer.v1.InfoResponse\x12I\n" +
+	"\x04Info\x12\x1f.waystation.peer.v1.InfoRequest\x1a .waystation.peer.v1.InfoResponse\x12R\n" +
+	"\aPromise\x12\".waystation.peer.v1.PromiseRequest\x1a#.waystation.peer.v1.PromiseResponse\x12I\n" +
 	"\x04Join\x12\x1f.waystation.peer.v1.JoinRequest\x1a .waystation.peer.v1.JoinResponse\x12R\n" +
 	"\aPropose\x12\".waystation.peer.v1.ProposeRequest\x1a#.waystation.peer.v1.ProposeResponse\x12O\n" +
 	"\x06Spread\x12!.waystation.peer.v1.SpreadRequest\x1a\".waystation.peer.v1.SpreadResponse\x12O\n" +
@@ -2088,78 +2183,82 @@ func file_waystation_peer_v1_peer_proto_rawDescGZIP() []byte {
 	return file_waystation_peer_v1_peer_proto_rawDescData
 }
 
-var file_waystation_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_waystation_peer_v1_peer_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_waystation_peer_v1_peer_proto_goTypes = []any{
-	(*InfoRequest)(nil),       // 0: waystation.peer.v1.InfoRequest
-	(*InfoResponse)(nil),      // 1: waystation.peer.v1.InfoResponse
-	(*Node)(nil),              // 2: waystation.peer.v1.Node
-	(*JoinRequest)(nil),       // 3: waystation.peer.v1.JoinRequest
-	(*JoinResponse)(nil),      // 4: waystation.peer.v1.JoinResponse
-	(*ProposeRequest)(nil),    // 5: waystation.peer.v1.ProposeRequest
-	(*ProposeResponse)(nil),   // 6: waystation.peer.v1.ProposeResponse
-	(*SpreadRequest)(nil),     // 7: waystation.peer.v1.SpreadRequest
-	(*Fence)(nil),             // 8: waystation.peer.v1.Fence
-	(*Group)(nil),             // 9: waystation.peer.v1.Group
-	(*SpreadResponse)(nil),    // 10: waystation.peer.v1.SpreadResponse
-	(*ReportRequest)(nil),     // 11: waystation.peer.v1.ReportRequest
-	(*ReportResponse)(nil),    // 12: waystation.peer.v1.ReportResponse
-	(*GroupReport)(nil),       // 13: waystation.peer.v1.GroupReport
-	(*ReplicaProgress)(nil),   // 14: waystation.peer.v1.ReplicaProgress
-	(*DeliverRequest)(nil),    // 15: waystation.peer.v1.DeliverRequest
-	(*DeliverOpen)(nil),       // 16: waystation.peer.v1.DeliverOpen
-	(*DeliverSettlement)(nil), // 17: waystation.peer.v1.DeliverSettlement
-	(*DeliverRenewal)(nil),    // 18: waystation.peer.v1.DeliverRenewal
-	(*DeliverResponse)(nil),   // 19: waystation.peer.v1.DeliverResponse
-	(*DeliverOpened)(nil),     // 20: waystation.peer.v1.DeliverOpened
-	(*DeliverOutcome)(nil),    // 21: waystation.peer.v1.DeliverOutcome
-	(*VerifyRequest)(nil),     // 22: waystation.peer.v1.VerifyRequest
-	(*VerifyResponse)(nil),    // 23: waystation.peer.v1.VerifyResponse
-	(*AdvanceRequest)(nil),    // 24: waystation.peer.v1.AdvanceRequest
-	(*AdvanceResponse)(nil),   // 25: waystation.peer.v1.AdvanceResponse
-	(*ExportRequest)(nil),     // 26: waystation.peer.v1.ExportRequest
-	(*ExportResponse)(nil),    // 27: waystation.peer.v1.ExportResponse
-	(*v1.Settlement)(nil),     // 28: waystation.v1.Settlement
-	(*v1.LeaseRef)(nil),       // 29: waystation.v1.LeaseRef
-	(*v1.Error)(nil),          // 30: waystation.v1.Error
-	(*v1.GroupHead)(nil),      // 31: waystation.v1.GroupHead
+	(*PromiseRequest)(nil),    // 0: waystation.peer.v1.PromiseRequest
+	(*PromiseResponse)(nil),   // 1: waystation.peer.v1.PromiseResponse
+	(*InfoRequest)(nil),       // 2: waystation.peer.v1.InfoRequest
+	(*InfoResponse)(nil),      // 3: waystation.peer.v1.InfoResponse
+	(*Node)(nil),              // 4: waystation.peer.v1.Node
+	(*JoinRequest)(nil),       // 5: waystation.peer.v1.JoinRequest
+	(*JoinResponse)(nil),      // 6: waystation.peer.v1.JoinResponse
+	(*ProposeRequest)(nil),    // 7: waystation.peer.v1.ProposeRequest
+	(*ProposeResponse)(nil),   // 8: waystation.peer.v1.ProposeResponse
+	(*SpreadRequest)(nil),     // 9: waystation.peer.v1.SpreadRequest
+	(*Fence)(nil),             // 10: waystation.peer.v1.Fence
+	(*Group)(nil),             // 11: waystation.peer.v1.Group
+	(*SpreadResponse)(nil),    // 12: waystation.peer.v1.SpreadResponse
+	(*ReportRequest)(nil),     // 13: waystation.peer.v1.ReportRequest
+	(*ReportResponse)(nil),    // 14: waystation.peer.v1.ReportResponse
+	(*GroupReport)(nil),       // 15: waystation.peer.v1.GroupReport
+	(*ReplicaProgress)(nil),   // 16: waystation.peer.v1.ReplicaProgress
+	(*DeliverRequest)(nil),    // 17: waystation.peer.v1.DeliverRequest
+	(*DeliverOpen)(nil),       // 18: waystation.peer.v1.DeliverOpen
+	(*DeliverSettlement)(nil), // 19: waystation.peer.v1.DeliverSettlement
+	(*DeliverRenewal)(nil),    // 20: waystation.peer.v1.DeliverRenewal
+	(*DeliverResponse)(nil),   // 21: waystation.peer.v1.DeliverResponse
+	(*DeliverOpened)(nil),     // 22: waystation.peer.v1.DeliverOpened
+	(*DeliverOutcome)(nil),    // 23: waystation.peer.v1.DeliverOutcome
+	(*VerifyRequest)(nil),     // 24: waystation.peer.v1.VerifyRequest
+	(*VerifyResponse)(nil),    // 25: waystation.peer.v1.VerifyResponse
+	(*AdvanceRequest)(nil),    // 26: waystation.peer.v1.AdvanceRequest
+	(*AdvanceResponse)(nil),   // 27: waystation.peer.v1.AdvanceResponse
+	(*ExportRequest)(nil),     // 28: waystation.peer.v1.ExportRequest
+	(*ExportResponse)(nil),    // 29: waystation.peer.v1.ExportResponse
+	(*v1.Settlement)(nil),     // 30: waystation.v1.Settlement
+	(*v1.LeaseRef)(nil),       // 31: waystation.v1.LeaseRef
+	(*v1.Error)(nil),          // 32: waystation.v1.Error
+	(*v1.GroupHead)(nil),      // 33: waystation.v1.GroupHead
 }
 var file_waystation_peer_v1_peer_proto_depIdxs = []int32{
-	2,  // 0: waystation.peer.v1.JoinRequest.node:type_name -> waystation.peer.v1.Node
-	2,  // 1: waystation.peer.v1.JoinResponse.members:type_name -> waystation.peer.v1.Node
-	8,  // 2: waystation.peer.v1.SpreadRequest.fence:type_name -> waystation.peer.v1.Fence
-	9,  // 3: waystation.peer.v1.SpreadRequest.group:type_name -> waystation.peer.v1.Group
-	13, // 4: waystation.peer.v1.ReportResponse.groups:type_name -> waystation.peer.v1.GroupReport
-	14, // 5: waystation.peer.v1.GroupReport.progress:type_name -> waystation.peer.v1.ReplicaProgress
-	16, // 6: waystation.peer.v1.DeliverRequest.open:type_name -> waystation.peer.v1.DeliverOpen
-	17, // 7: waystation.peer.v1.DeliverRequest.settlements:type_name -> waystation.peer.v1.DeliverSettlement
-	18, // 8: waystation.peer.v1.DeliverRequest.renewals:type_name -> waystation.peer.v1.DeliverRenewal
-	28, // 9: waystation.peer.v1.DeliverSettlement.settlement:type_name -> waystation.v1.Settlement
-	29, // 10: waystation.peer.v1.DeliverRenewal.lease:type_name -> waystation.v1.LeaseRef
-	20, // 11: waystation.peer.v1.DeliverResponse.opened:type_name -> waystation.peer.v1.DeliverOpened
-	21, // 12: waystation.peer.v1.DeliverResponse.settlements:type_name -> waystation.peer.v1.DeliverOutcome
-	21, // 13: waystation.peer.v1.DeliverResponse.renewals:type_name -> waystation.peer.v1.DeliverOutcome
-	30, // 14: waystation.peer.v1.DeliverOutcome.error:type_name -> waystation.v1.Error
-	31, // 15: waystation.peer.v1.ExportResponse.head:type_name -> waystation.v1.GroupHead
-	0,  // 16: waystation.peer.v1.Peer.Info:input_type -> waystation.peer.v1.InfoRequest
-	3,  // 17: waystation.peer.v1.Peer.Join:input_type -> waystation.peer.v1.JoinRequest
-	5,  // 18: waystation.peer.v1.Peer.Propose:input_type -> waystation.peer.v1.ProposeRequest
-	7,  // 19: waystation.peer.v1.Peer.Spread:input_type -> waystation.peer.v1.SpreadRequest
-	11, // 20: waystation.peer.v1.Peer.Report:input_type -> waystation.peer.v1.ReportRequest
-	15, // 21: waystation.peer.v1.Lanes.Deliver:input_type -> waystation.peer.v1.DeliverRequest
-	22, // 22: waystation.peer.v1.Copies.Verify:input_type -> waystation.peer.v1.VerifyRequest
-	24, // 23: waystation.peer.v1.Copies.Advance:input_type -> waystation.peer.v1.AdvanceRequest
-	26, // 24: waystation.peer.v1.Copies.Export:input_type -> waystation.peer.v1.ExportRequest
-	1,  // 25: waystation.peer.v1.Peer.Info:output_type -> waystation.peer.v1.InfoResponse
-	4,  // 26: waystation.peer.v1.Peer.Join:output_type -> waystation.peer.v1.JoinResponse
-	6,  // 27: waystation.peer.v1.Peer.Propose:output_type -> waystation.peer.v1.ProposeResponse
-	10, // 28: waystation.peer.v1.Peer.Spread:output_type -> waystation.peer.v1.SpreadResponse
-	12, // 29: waystation.peer.v1.Peer.Report:output_type -> waystation.peer.v1.ReportResponse
-	19, // 30: waystation.peer.v1.Lanes.Deliver:output_type -> waystation.peer.v1.DeliverResponse
-	23, // 31: waystation.peer.v1.Copies.Verify:output_type -> waystation.peer.v1.VerifyResponse
-	25, // 32: waystation.peer.v1.Copies.Advance:output_type -> waystation.peer.v1.AdvanceResponse
-	27, // 33: waystation.peer.v1.Copies.Export:output_type -> waystation.peer.v1.ExportResponse
-	25, // [25:34] is the sub-list for method output_type
-	16, // [16:25] is the sub-list for method input_type
+	4,  // 0: waystation.peer.v1.JoinRequest.node:type_name -> waystation.peer.v1.Node
+	4,  // 1: waystation.peer.v1.JoinResponse.members:type_name -> waystation.peer.v1.Node
+	10, // 2: waystation.peer.v1.SpreadRequest.fence:type_name -> waystation.peer.v1.Fence
+	11, // 3: waystation.peer.v1.SpreadRequest.group:type_name -> waystation.peer.v1.Group
+	15, // 4: waystation.peer.v1.ReportResponse.groups:type_name -> waystation.peer.v1.GroupReport
+	16, // 5: waystation.peer.v1.GroupReport.progress:type_name -> waystation.peer.v1.ReplicaProgress
+	18, // 6: waystation.peer.v1.DeliverRequest.open:type_name -> waystation.peer.v1.DeliverOpen
+	19, // 7: waystation.peer.v1.DeliverRequest.settlements:type_name -> waystation.peer.v1.DeliverSettlement
+	20, // 8: waystation.peer.v1.DeliverRequest.renewals:type_name -> waystation.peer.v1.DeliverRenewal
+	30, // 9: waystation.peer.v1.DeliverSettlement.settlement:type_name -> waystation.v1.Settlement
+	31, // 10: waystation.peer.v1.DeliverRenewal.lease:type_name -> waystation.v1.LeaseRef
+	22, // 11: waystation.peer.v1.DeliverResponse.opened:type_name -> waystation.peer.v1.DeliverOpened
+	23, // 12: waystation.peer.v1.DeliverResponse.settlements:type_name -> waystation.peer.v1.DeliverOutcome
+	23, // 13: waystation.peer.v1.DeliverResponse.renewals:type_name -> waystation.peer.v1.DeliverOutcome
+	32, // 14: waystation.peer.v1.DeliverOutcome.error:type_name -> waystation.v1.Error
+	33, // 15: waystation.peer.v1.ExportResponse.head:type_name -> waystation.v1.GroupHead
+	2,  // 16: waystation.peer.v1.Peer.Info:input_type -> waystation.peer.v1.InfoRequest
+	0,  // 17: waystation.peer.v1.Peer.Promise:input_type -> waystation.peer.v1.PromiseRequest
+	5,  // 18: waystation.peer.v1.Peer.Join:input_type -> waystation.peer.v1.JoinRequest
+	7,  // 19: waystation.peer.v1.Peer.Propose:input_type -> waystation.peer.v1.ProposeRequest
+	9,  // 20: waystation.peer.v1.Peer.Spread:input_type -> waystation.peer.v1.SpreadRequest
+	13, // 21: waystation.peer.v1.Peer.Report:input_type -> waystation.peer.v1.ReportRequest
+	17, // 22: waystation.peer.v1.Lanes.Deliver:input_type -> waystation.peer.v1.DeliverRequest
+	24, // 23: waystation.peer.v1.Copies.Verify:input_type -> waystation.peer.v1.VerifyRequest
+	26, // 24: waystation.peer.v1.Copies.Advance:input_type -> waystation.peer.v1.AdvanceRequest
+	28, // 25: waystation.peer.v1.Copies.Export:input_type -> waystation.peer.v1.ExportRequest
+	3,  // 26: waystation.peer.v1.Peer.Info:output_type -> waystation.peer.v1.InfoResponse
+	1,  // 27: waystation.peer.v1.Peer.Promise:output_type -> waystation.peer.v1.PromiseResponse
+	6,  // 28: waystation.peer.v1.Peer.Join:output_type -> waystation.peer.v1.JoinResponse
+	8,  // 29: waystation.peer.v1.Peer.Propose:output_type -> waystation.peer.v1.ProposeResponse
+	12, // 30: waystation.peer.v1.Peer.Spread:output_type -> waystation.peer.v1.SpreadResponse
+	14, // 31: waystation.peer.v1.Peer.Report:output_type -> waystation.peer.v1.ReportResponse
+	21, // 32: waystation.peer.v1.Lanes.Deliver:output_type -> waystation.peer.v1.DeliverResponse
+	25, // 33: waystation.peer.v1.Copies.Verify:output_type -> waystation.peer.v1.VerifyResponse
+	27, // 34: waystation.peer.v1.Copies.Advance:output_type -> waystation.peer.v1.AdvanceResponse
+	29, // 35: waystation.peer.v1.Copies.Export:output_type -> waystation.peer.v1.ExportResponse
+	26, // [26:36] is the sub-list for method output_type
+	16, // [16:26] is the sub-list for method input_type
 	16, // [16:16] is the sub-list for extension type_name
 	16, // [16:16] is the sub-list for extension extendee
 	0,  // [0:16] is the sub-list for field type_name
@@ -2170,7 +2269,7 @@ func file_waystation_peer_v1_peer_proto_init() {
 	if File_waystation_peer_v1_peer_proto != nil {
 		return
 	}
-	file_waystation_peer_v1_peer_proto_msgTypes[7].OneofWrappers = []any{
+	file_waystation_peer_v1_peer_proto_msgTypes[9].OneofWrappers = []any{
 		(*SpreadRequest_Fence)(nil),
 		(*SpreadRequest_Group)(nil),
 	}
@@ -2180,7 +2279,7 @@ func file_waystation_peer_v1_peer_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waystation_peer_v1_peer_proto_rawDesc), len(file_waystation_peer_v1_peer_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

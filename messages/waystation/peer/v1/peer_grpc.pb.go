@@ -23,6 +23,7 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	Peer_Info_FullMethodName    = "/waystation.peer.v1.Peer/Info"
+	Peer_Promise_FullMethodName = "/waystation.peer.v1.Peer/Promise"
 	Peer_Join_FullMethodName    = "/waystation.peer.v1.Peer/Join"
 	Peer_Propose_FullMethodName = "/waystation.peer.v1.Peer/Propose"
 	Peer_Spread_FullMethodName  = "/waystation.peer.v1.Peer/Spread"
@@ -37,6 +38,9 @@ const (
 type PeerClient interface {
 	// Info says who answers. It needs no membership: a node asks it before it joins.
 	Info(ctx context.Context, in *InfoRequest, opts ...grpc.CallOption) (*InfoResponse, error)
+	// Promise carries what nodes say to each other that found a cluster together. It
+	// needs no membership either.
+	Promise(ctx context.Context, in *PromiseRequest, opts ...grpc.CallOption) (*PromiseResponse, error)
 	// Join makes the caller a member. Any member takes it and has meta decide.
 	Join(ctx context.Context, in *JoinRequest, opts ...grpc.CallOption) (*JoinResponse, error)
 	// Propose has the leader of the meta group apply one command. Who does not lead
@@ -61,6 +65,16 @@ func (c *peerClient) Info(ctx context.Context, in *InfoRequest, opts ...grpc.Cal
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(InfoResponse)
 	err := c.cc.Invoke(ctx, Peer_Info_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *peerClient) Promise(ctx context.Context, in *PromiseRequest, opts ...grpc.CallOption) (*PromiseResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PromiseResponse)
+	err := c.cc.Invoke(ctx, Peer_Promise_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +129,9 @@ func (c *peerClient) Report(ctx context.Context, in *ReportRequest, opts ...grpc
 type PeerServer interface {
 	// Info says who answers. It needs no membership: a node asks it before it joins.
 	Info(context.Context, *InfoRequest) (*InfoResponse, error)
+	// Promise carries what nodes say to each other that found a cluster together. It
+	// needs no membership either.
+	Promise(context.Context, *PromiseRequest) (*PromiseResponse, error)
 	// Join makes the caller a member. Any member takes it and has meta decide.
 	Join(context.Context, *JoinRequest) (*JoinResponse, error)
 	// Propose has the leader of the meta group apply one command. Who does not lead
@@ -137,6 +154,9 @@ type UnimplementedPeerServer struct{}
 
 func (UnimplementedPeerServer) Info(context.Context, *InfoRequest) (*InfoResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Info not implemented")
+}
+func (UnimplementedPeerServer) Promise(context.Context, *PromiseRequest) (*PromiseResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Promise not implemented")
 }
 func (UnimplementedPeerServer) Join(context.Context, *JoinRequest) (*JoinResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Join not implemented")
@@ -185,6 +205,24 @@ func _Peer_Info_Handler(srv interface{}, ctx context.Context, dec func(interface
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(PeerServer).Info(ctx, req.(*InfoRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Peer_Promise_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PromiseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PeerServer).Promise(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Peer_Promise_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PeerServer).Promise(ctx, req.(*PromiseRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -271,6 +309,10 @@ var Peer_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Info",
 			Handler:    _Peer_Info_Handler,
+		},
+		{
+			MethodName: "Promise",
+			Handler:    _Peer_Promise_Handler,
 		},
 		{
 			MethodName: "Join",
