@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ var (
 // fakeProposer is the engine's place: entries are applied in the order in which
 // they are proposed, by one goroutine, through the real partitions.
 type fakeProposer struct {
+	deposed atomic.Bool // another node leads, and nobody has said so here
+
 	mu        sync.Mutex
 	machines  map[storage.GroupID]*Partition
 	logs      map[storage.GroupID]*fakeLog
@@ -154,7 +157,7 @@ func (f *fakeProposer) ReadIndex(g storage.GroupID, done func(uint64, error)) {
 		last = l.last
 	}
 	f.jobs = append(f.jobs, func() {
-		if !leads {
+		if !leads || f.deposed.Load() {
 			done(0, errFakeDropped)
 			return
 		}

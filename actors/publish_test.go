@@ -67,3 +67,22 @@ func TestResendInFlightAttaches(t *testing.T) {
 		}
 	}
 }
+
+// TestGapIsConfirmed: what a node misses that does not know that it leads no more
+// says nothing about what the next leader has.
+func TestGapIsConfirmed(t *testing.T) {
+	h := newHarness(t, nil)
+	h.publish(position("r", "p", 1, 1, "x"))
+	gap, unknown := position("r", "p", 1, 5, "x"), position("r", "nobody", 1, 5, "x")
+	for i, want := range []string{CodeGap, CodeUnknownProducer} {
+		if a := h.publish(gap, unknown); a[i].code() != want {
+			t.Errorf("a leader answers %q, want %q", a[i].code(), want)
+		}
+	}
+	h.proposer.deposed.Store(true)
+	for _, a := range h.publish(gap, unknown) {
+		if a.code() != CodeUnavailable {
+			t.Errorf("a deposed leader answers %q", a.code())
+		}
+	}
+}

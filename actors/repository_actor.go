@@ -2,6 +2,7 @@ package actors
 
 import (
 	"runtime/debug"
+	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -118,6 +119,7 @@ type turn struct {
 	offer   *offer
 	at      int32
 	results []PublishResult
+	unsure  []PublishResult // right only if this node still leads
 	queued  []packetRef
 	freed   int // bytes of packets that were answered
 	dropped int // references to the frame
@@ -132,7 +134,7 @@ func (a *repositoryActor) receive(o *offer) {
 	if t == nil {
 		t = &turn{}
 	}
-	*t = turn{actor: a, offer: o, at: o.head, results: t.results[:0], queued: t.queued[:0]}
+	*t = turn{actor: a, offer: o, at: o.head, results: t.results[:0], unsure: t.unsure[:0], queued: t.queued[:0]}
 	defer t.end()
 	for t.at != end {
 		if relay.onPacket != nil {
@@ -173,6 +175,10 @@ func (t *turn) judge() {
 		if res.Refusal == nil {
 			res.Seq, res.Duplicate, res.ContentDiffers = v.Result.Seq, true, v.Result.ContentDiffers
 		}
+		if code := v.Result.Code; code == repository.Gap || code == repository.UnknownProducer {
+			t.doubt(res)
+			return
+		}
 		t.settle(res)
 	}
 }
@@ -182,6 +188,34 @@ func (t *turn) settle(res PublishResult) {
 	p := t.offer.in.packet(t.at)
 	t.results = append(t.results, res)
 	t.leave(p)
+}
+
+// doubt answers the packet in hand with what is missing here. A leader that was
+// deposed and has not heard of it says that too, of positions that the next one
+// has accepted; whoever sent the packet would give that number to another one. So
+// the answer waits until a majority has confirmed this leader.
+func (t *turn) doubt(res PublishResult) {
+	t.unsure = append(t.unsure, res)
+	t.freed += charge(t.offer.in.packet(t.at))
+	t.at = t.offer.in.next[t.at]
+}
+
+// confirm gives the answers that this node may give only while it leads.
+func (t *turn) confirm() {
+	if len(t.unsure) == 0 {
+		return
+	}
+	in, relay, list := t.offer.in, t.actor.r.partition.relay, slices.Clone(t.unsure)
+	clear(t.unsure)
+	t.actor.r.partition.Barrier(func(err error) {
+		if err != nil {
+			for i := range list {
+				list[i].Refusal = refusedNotLeader
+			}
+		}
+		relay.give(in.sink, list)
+		in.drop(len(list))
+	})
 }
 
 // leave goes on to the next packet: this one needs its bytes only until the
@@ -233,6 +267,7 @@ func (t *turn) end() {
 	}
 	a.r.attached.Store(int32(a.filter.Waiting()))
 	relay.give(in.sink, t.results)
+	t.confirm()
 	relay.intake.release(a.r, t.freed)
 	in.drop(t.dropped + 1)
 	clear(t.results)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"math"
 
 	"go.etcd.io/raft/v3"
@@ -283,6 +284,7 @@ func (r *Replica) Ready() (Jobs, bool) {
 			r.post(m, &jobs)
 		}
 	}
+	r.keepCommit(&jobs)
 	for _, s := range rd.ReadStates {
 		jobs.Reads = append(jobs.Reads, Read{ID: binary.BigEndian.Uint64(s.RequestCtx), Index: s.Index})
 	}
@@ -290,6 +292,29 @@ func (r *Replica) Ready() (Jobs, bool) {
 	r.releaseReads()
 	return jobs, true
 }
+
+// keepCommit has the commit index written, with a sync, when it says that a
+// configuration is in force. Elsewhere it goes along with the next append; but
+// who is left alone by a configuration, and forgets in a crash that it was
+// committed, would wait for votes of those who were deleted since.
+func (r *Replica) keepCommit(jobs *Jobs) {
+	if jobs.Apply == nil || !slices.ContainsFunc(jobs.Apply.Entries, changesMembers) {
+		return
+	}
+	if jobs.Append == nil {
+		if !r.hardDirty {
+			return
+		}
+		jobs.Append = &AppendJob{}
+	}
+	jobs.Append.Sync = true
+	if r.hardDirty {
+		hard := r.hard
+		jobs.Append.HardState, r.hardDirty = &hard, false
+	}
+}
+
+func changesMembers(e storage.Entry) bool { return pb.EntryType(e.Type) != pb.EntryNormal }
 
 // post puts a message of raft's where it belongs.
 func (r *Replica) post(m *pb.Message, jobs *Jobs) {

@@ -9,11 +9,14 @@ import (
 // node when leaderships change.
 type listener struct {
 	delivery *actors.DeliveryService
+	raise    func(logTimeMs int64)
 	changed  chan struct{} // one place
 }
 
 // LeaderStarted implements actors.PartitionListener.
 func (l *listener) LeaderStarted(p *actors.Partition, term uint64) {
+	// What earlier leaders have seen of time must not come again.
+	_ = p.View(func(m *repository.Machine) error { l.raise(m.LogTime()); return nil }) // the callback has no error
 	l.delivery.LeaderStarted(p, term)
 	select {
 	case l.changed <- struct{}{}:

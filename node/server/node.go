@@ -225,7 +225,7 @@ func (n *node) startActors(b *member.Belonging, x *parts) (err error) {
 	if n.delivery, err = actors.NewDelivery(d, partitions, n.relay.PartitionOf, n.groups, n.logger, x.reg); err != nil {
 		return err
 	}
-	n.relay.Listen(&listener{delivery: n.delivery, changed: n.changed})
+	n.relay.Listen(&listener{delivery: n.delivery, raise: n.clock.Raise, changed: n.changed})
 	return nil
 }
 
