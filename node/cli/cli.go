@@ -69,6 +69,8 @@ func commands() []command {
 		{"nodes", "", "show the nodes, and what moves between them", runNodes},
 		{"drain", "NODE", "have a node give what it has to the others", runDrain},
 		{"remove", "NODE", "end a node's membership for good", runRemove},
+		{"backup", "DIR", "write a backup of the cluster into a new folder", runBackup},
+		{"restore", "DIR --data-dir NEW", "make a new cluster's first node out of a backup", runRestore},
 		{"verify", "", "compare the replicas, and read every payload", runVerify},
 		{"version", "", "print the version", runVersion},
 	}
@@ -77,7 +79,7 @@ func commands() []command {
 // later are commands that the contract names and this version has not.
 func later(name string) bool {
 	switch name {
-	case "group", "backup", "restore":
+	case "group":
 		return true
 	}
 	return false

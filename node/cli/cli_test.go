@@ -384,7 +384,7 @@ func TestUsageAndReach(t *testing.T) {
 		"version as JSON":    {[]string{"version", "--output", "json"}, 0, `"version":"` + config.Version()},
 		"unknown command":    {[]string{"serv"}, 2, "serv"},
 		"serve":              {[]string{"serve"}, 2, "without a subcommand"},
-		"later command":      {[]string{"backup"}, 2, "not available in this version"},
+		"later command":      {[]string{"group"}, 2, "not available in this version"},
 		"later subcommand":   {[]string{"dead", "redrive"}, 2, "not available in this version"},
 		"dead what":          {[]string{"dead"}, 2, "dead list"},
 		"dead else":          {[]string{"dead", "x"}, 2, "unknown subcommand"},

@@ -97,3 +97,7 @@ func save(log *storage.Log, b Belonging) error {
 	}
 	return nil
 }
+
+// Record writes, with a sync, which cluster a data folder belongs to that no node
+// runs on yet.
+func Record(log *storage.Log, b Belonging) error { return save(log, b) }

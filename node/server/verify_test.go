@@ -103,6 +103,9 @@ func TestVerifyAgrees(t *testing.T) {
 	for _, g := range r.GetGroups() {
 		payloads += g.GetReplicas()[0].GetPayloads()
 	}
+	if m := nodes[1].backup(filepath.Join(t.TempDir(), "backup")); len(m.Files) != len(r.GetGroups()) {
+		t.Errorf("a backup of %d groups of %d", len(m.Files), len(r.GetGroups()))
+	}
 	if payloads < 40-10 {
 		t.Errorf("only %d payloads were read", payloads)
 	}

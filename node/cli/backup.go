@@ -1,0 +1,83 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+
+	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
+	"github.com/waystation/waystation/node/backup"
+	"github.com/waystation/waystation/node/config"
+)
+
+// runBackup writes a backup of the running cluster into a new folder.
+func runBackup(ctx context.Context, s Streams, args []string) error {
+	fs, _ := flags("backup")
+	addr := addrFlag(fs)
+	if err := parse(s, fs, args, "backup DIR [flags]"); err != nil {
+		return helped(err)
+	}
+	if fs.NArg() != 1 {
+		return usagef("backup: want one folder, which must be new or empty")
+	}
+	n, err := look(ctx, s, *addr)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	d, err := call(ctx, n, n.DescribeCluster, &waystationv1.DescribeClusterRequest{})
+	if err != nil {
+		return err
+	}
+	m, err := backup.Write(ctx, fs.Arg(0), len(d.GetPartitions()), n.export, func(backup.File) {})
+	if err != nil {
+		return err
+	}
+	size := int64(0)
+	for _, f := range m.Files {
+		size += f.Bytes
+	}
+	_, err = fmt.Fprintf(s.Out, "cluster %s (%s): %d partitions, %d bytes in %s\n", m.Cluster, m.ClusterID, m.Partitions, size, fs.Arg(0))
+	return err
+}
+
+// export is a backup's source.
+func (n *node) export(ctx context.Context, group uint32, each func(*waystationv1.ExportGroupResponse) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := n.ExportGroup(ctx, &waystationv1.ExportGroupRequest{Group: group})
+	for err == nil {
+		var r *waystationv1.ExportGroupResponse
+		if r, err = stream.Recv(); err == nil {
+			if err := each(r); err != nil {
+				return err
+			}
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return explain(err, n.addr)
+}
+
+// runRestore makes a data folder out of a backup. It needs no node.
+func runRestore(_ context.Context, s Streams, args []string) error {
+	fs, _ := flags("restore")
+	data := fs.String("data-dir", "", "the new node's data `folder`, which must be new or empty")
+	name := fs.String("name", config.Default().Name, "the new node's `name`")
+	if err := parse(s, fs, args, "restore DIR --data-dir NEW [flags]"); err != nil {
+		return helped(err)
+	}
+	if fs.NArg() != 1 || *data == "" {
+		return usagef("restore: want the backup's folder, and --data-dir with a new one")
+	}
+	logger := slog.New(slog.NewTextHandler(s.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	c, err := backup.Restore(fs.Arg(0), *data, *name, logger)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.Out, "%s holds node %s, the only one of the new cluster %s (%s): start it with --data-dir %s\n", *data, *name, c.Name, c.ID, *data)
+	return err
+}
