@@ -12,6 +12,7 @@ import (
 // TestLostNodeIsReplaced: the copies of a node that is gone for too long are made
 // on another one.
 func TestLostNodeIsReplaced(t *testing.T) {
+	t.Parallel()
 	soon := server.Hooks{ReplaceAfter: 4 * time.Second}
 	first := startWith(t, dataDir(t), soon)
 	var others []*node
@@ -36,6 +37,7 @@ func TestLostNodeIsReplaced(t *testing.T) {
 // TestBackFromALongAbsence: a node that comes back after others have dropped what
 // it lacks gets a snapshot, and is a full copy again.
 func TestBackFromALongAbsence(t *testing.T) {
+	t.Parallel()
 	little := server.Hooks{HoldBytes: 16 << 10}
 	first, dir := startWith(t, dataDir(t), little), dataDir(t)
 	second := startWith(t, dir, little, joining(first, "second"))

@@ -20,6 +20,7 @@ func expecting(gossip []string, i int) func(*config.Config) {
 // TestBootstrapExpect: three nodes that are told of each other make one cluster.
 // One that is killed before there is any comes back, and is part of it.
 func TestBootstrapExpect(t *testing.T) {
+	t.Parallel()
 	gossip := []string{freePort(t), freePort(t), freePort(t)}
 	dirs := []string{dataDir(t), dataDir(t), dataDir(t)}
 	// The first life of the first node ends with a kill, while it waits.

@@ -136,6 +136,7 @@ func TestRemovedNodeComesBack(t *testing.T) {
 
 // TestWrongClock: a node whose clock is off leads nothing, and says so.
 func TestWrongClock(t *testing.T) {
+	t.Parallel()
 	first := start(t, dataDir(t))
 	start(t, dataDir(t), joining(first, "second"))
 	wrong := startWith(t, dataDir(t), server.Hooks{Ahead: 2 * time.Hour}, joining(first, "third"))

@@ -113,6 +113,7 @@ func TestNodesOfOneMachine(t *testing.T) {
 // TestAllStopped: nodes that were told whom to join are a cluster again when all
 // were stopped, at other ports too, as long as one of them is where it was.
 func TestAllStopped(t *testing.T) {
+	t.Parallel()
 	gossip := freePort(t)
 	dirs := []string{dataDir(t), dataDir(t), dataDir(t)}
 	up := func(i int) *node {

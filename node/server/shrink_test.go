@@ -99,6 +99,7 @@ func (n *node) retire(names ...string) {
 // TestThreeToOneAndBack: under load two of three nodes are drained and removed,
 // which end, and two new ones join; nothing that was acknowledged is lost.
 func TestThreeToOneAndBack(t *testing.T) {
+	t.Parallel()
 	first := start(t, dataDir(t))
 	second, third := start(t, dataDir(t), joining(first, "second")), start(t, dataDir(t), joining(first, "third"))
 	await(t, "three copies", func() bool { return replicated(first.describe(), 3) })
