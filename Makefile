@@ -7,9 +7,6 @@ include messages.mk
 
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME ?= 30s
-# Of `make model`.
-SEEDS    ?= 200
-FIRST    ?= 0
 # Packages with goroutines of their own: the race detector looks at these.
 CONCURRENT := ./actors/... ./cluster/... ./storage/... ./client/... ./node/... ./messages/codec/... ./loadtest/...
 
@@ -31,7 +28,7 @@ race: ## The packages with goroutines, under the race detector
 	go test -race -short $(CONCURRENT)
 
 model: ## The replicated core against its model: SEEDS seeds from FIRST on
-	go test ./actors/repository -count=1 -run '^TestMachineAgainstModel$$' -timeout 6h -model.seeds $(SEEDS) -model.first $(FIRST)
+	go test ./actors/repository -count=1 -run '^TestMachineAgainstModel$$' -timeout 6h -model.seeds $(or $(SEEDS),200) -model.first $(or $(FIRST),0)
 
 vet: ## go vet
 	go vet ./...
@@ -51,14 +48,13 @@ bench: ## Every benchmark, once
 	go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: sim sim-time sim-planted
-SEEDS   ?= 1000
 MINUTES ?= 5
 EVENTS  ?= 8000
 
-sim: ## Whole clusters from SEEDS new seeds, on all cores
-	go test ./internal/sim -run '^TestSeeds$$' -v -timeout 0 -seeds $(SEEDS) -events $(EVENTS)
+sim: ## Whole clusters from SEEDS seeds on all cores: new ones, or those from FIRST on
+	go test ./internal/sim -run '^TestSeeds$$' -v -timeout 0 -seeds $(or $(SEEDS),1000) -first $(or $(FIRST),0) -events $(EVENTS)
 
-sim-time: ## The same for MINUTES
+sim-time: ## The same with new seeds for MINUTES
 	go test ./internal/sim -run '^TestSeeds$$' -v -timeout 0 -for $(MINUTES)m -events $(EVENTS)
 
 sim-planted: ## Rules of PROTOCOL.md broken on purpose: the seed and event at which the simulator found each

@@ -13,6 +13,7 @@ var (
 	seedFlag  = flag.Uint64("seed", 0, "run this seed alone, and say what it was like")
 	seedsFlag = flag.Int("seeds", 0, "run that many new seeds, on all cores")
 	timeFlag  = flag.Duration("for", 0, "run new seeds on all cores for so long")
+	firstFlag = flag.Uint64("first", 0, "with -seeds: the first one, so that they are the same each time")
 	fromFlag  = flag.Uint64("from", 0, "run seeds from this one on, until stopped")
 	stepFlag  = flag.Uint64("step", 1, "with -from: distance of the seeds")
 	traceFlag = flag.Bool("say", false, "print what happens")

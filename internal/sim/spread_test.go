@@ -37,7 +37,10 @@ func spread(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	first, cores := fresh(), uint64(runtime.GOMAXPROCS(0))
+	first, cores := *firstFlag, uint64(runtime.GOMAXPROCS(0))
+	if first == 0 {
+		first = fresh()
+	}
 	var mu sync.Mutex
 	done := 0
 	good := func() {
