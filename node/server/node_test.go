@@ -219,12 +219,23 @@ type receipt struct {
 }
 
 // publish sends content over HTTP, and wants a receipt.
+// publish sends a packet, again as long as its partition has no leader: that
+// refusal says that nothing was stored.
 func (n *node) publish(repo, content string, headers ...string) receipt {
 	n.t.Helper()
 	var r receipt
-	if status := n.http("POST", "/v1/repos/"+repo+"/packets", content, &r, headers...); status != 200 {
-		n.t.Fatalf("publish: status %d", status)
-	}
+	await(n.t, "a leader for "+repo, func() bool {
+		var answer struct {
+			receipt
+			fault
+		}
+		status := n.http("POST", "/v1/repos/"+repo+"/packets", content, &answer, headers...)
+		if status != 200 && (status != 503 || answer.Error.Code != "UNAVAILABLE") {
+			n.t.Fatalf("publish: status %d %+v", status, answer.Error)
+		}
+		r = answer.receipt
+		return status == 200
+	})
 	return r
 }
 
