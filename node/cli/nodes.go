@@ -19,15 +19,7 @@ func runNodes(ctx context.Context, s Streams, args []string) error {
 	if err := parse(s, fs, args, "nodes [flags]"); err != nil {
 		return helped(err)
 	}
-	if fs.NArg() > 0 {
-		return usagef("nodes: unknown argument %q", fs.Arg(0))
-	}
-	n, err := look(ctx, s, *addr)
-	if err != nil {
-		return err
-	}
-	defer n.close()
-	answer, err := call(ctx, n, n.DescribeCluster, &waystationv1.DescribeClusterRequest{})
+	answer, err := describe(ctx, s, fs, *addr)
 	if err != nil {
 		return err
 	}
@@ -104,7 +96,7 @@ func runDrain(ctx context.Context, s Streams, args []string) error {
 	return followDrain(ctx, s, n, fs.Arg(0), *wait)
 }
 
-const followEvery = 500 * time.Millisecond
+const followEvery = 250 * time.Millisecond
 
 // followDrain prints what is left of a node whenever that changes, until nothing
 // is.

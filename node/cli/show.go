@@ -3,12 +3,15 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"runtime"
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/spf13/pflag"
 
 	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
 	"github.com/waystation/waystation/node/api"
@@ -50,18 +53,14 @@ func runVersion(_ context.Context, s Streams, args []string) error {
 func runStatus(ctx context.Context, s Streams, args []string) error {
 	fs, output := flags("status")
 	addr := addrFlag(fs)
+	wait := fs.Duration("wait", 0, "how long to wait until every partition has a leader, as after the loss of a node; 0: not at all")
 	if err := parse(s, fs, args, "status [flags]"); err != nil {
 		return helped(err)
 	}
-	if fs.NArg() > 0 {
-		return usagef("status: unknown argument %q", fs.Arg(0))
+	if *wait < 0 {
+		return usagef("status: --wait %v: want a time such as 10s", *wait)
 	}
-	n, err := look(ctx, s, *addr)
-	if err != nil {
-		return err
-	}
-	defer n.close()
-	answer, err := call(ctx, n, n.DescribeCluster, &waystationv1.DescribeClusterRequest{})
+	answer, err := describeLed(ctx, s, fs, *addr, *wait)
 	if err != nil {
 		return err
 	}
@@ -74,6 +73,42 @@ func runStatus(ctx context.Context, s Streams, args []string) error {
 		return errSilent
 	}
 	return err
+}
+
+// describe asks a node for its picture of the cluster, for a command without
+// arguments.
+func describe(ctx context.Context, s Streams, fs *pflag.FlagSet, addr string) (*waystationv1.DescribeClusterResponse, error) {
+	if fs.NArg() > 0 {
+		return nil, usagef("%s: unknown argument %q", fs.Name(), fs.Arg(0))
+	}
+	n, err := look(ctx, s, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer n.close()
+	return call(ctx, n, n.DescribeCluster, &waystationv1.DescribeClusterRequest{})
+}
+
+// describeLed asks again, perhaps another node, until every partition has a leader
+// or wait is over; then it gives what it heard last.
+func describeLed(ctx context.Context, s Streams, fs *pflag.FlagSet, addr string, wait time.Duration) (*waystationv1.DescribeClusterResponse, error) {
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	for {
+		answer, err := describe(ctx, s, fs, addr)
+		if _, usage := errors.AsType[*usageError](err); usage || err == nil && leaderless(answer) == 0 {
+			return answer, err
+		}
+		select {
+		case <-over.C:
+			return answer, err
+		case <-ctx.Done():
+			return answer, err
+		case <-tick.C:
+		}
+	}
 }
 
 func leaderless(r *waystationv1.DescribeClusterResponse) (n int) {
