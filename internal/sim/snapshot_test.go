@@ -158,7 +158,7 @@ func (g *group) installStep() bool {
 		w.oracle.verify(g)
 	case replica.InstallAnswer:
 		g.install, g.incoming, g.accepted = nil, nil, false
-		l.writes = append(l.writes, x.waiting...)
+		l.resume(x.waiting)
 		g.core.Appended(x.job)
 		g.drain()
 		if x.parcel != nil {
@@ -166,6 +166,14 @@ func (g *group) installStep() bool {
 		}
 	}
 	return true
+}
+
+// resume has what waited for an install written next: before what came to the
+// queue meanwhile, which continues it.
+func (l *life) resume(waiting []logItem) {
+	all := append([]logItem(nil), l.writes[:l.written]...)
+	all = append(all, waiting...)
+	l.writes = append(all, l.writes[l.written:]...)
 }
 
 // applyAll applies what waits of a group.
