@@ -108,6 +108,9 @@ func (h *Home) Decide(ctx context.Context, cluster string, self Self) (*Decision
 		case ctx.Err() == nil:
 			return nil, fmt.Errorf("decide how to start: %w", err)
 		}
+		if h.wait != nil {
+			h.wait()
+		}
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("decide how to start: %w: %w", why, ctx.Err())

@@ -15,8 +15,9 @@ import (
 type Home struct {
 	dir  string
 	host string
-	// beforeLock is called in tests between the look and the lock.
-	beforeLock func()
+	// beforeLock is called in tests between the look and the lock, wait after each
+	// look that says to look again.
+	beforeLock, wait func()
 }
 
 // OpenHome creates the folder if it is absent. An empty dir is the usual place:
