@@ -41,7 +41,7 @@ type Config struct {
 	// Port 0 is the port that is listened on.
 	Advertise netip.AddrPort
 	// KeyFile holds the keys, or is empty: then nothing is encrypted, and Bind
-	// must be a loopback address.
+	// must be a loopback address. Its changes are taken within a few seconds.
 	KeyFile string
 	// Meta is what this node tells of itself at first. Its node id is required.
 	Meta Meta
@@ -59,8 +59,10 @@ type Config struct {
 
 	// cut says that nothing reaches an address: a network partition in tests.
 	cut func(addr string) bool
-	// tune changes memberlist's timers in tests.
-	tune func(*memberlist.Config)
+	// tune changes memberlist's timers in tests, reread how often the key file is
+	// looked at.
+	tune   func(*memberlist.Config)
+	reread time.Duration
 }
 
 // Resolver turns a host name into addresses. net.Resolver is one.
@@ -104,6 +106,13 @@ func (c Config) Validate() error {
 		fail("resolver, random source, logger and registerer are required")
 	}
 	return errors.Join(errs...)
+}
+
+func (c Config) keysAgain() time.Duration {
+	if c.reread > 0 {
+		return c.reread
+	}
+	return keysAgain
 }
 
 // pace is what the package's own loop goes by.

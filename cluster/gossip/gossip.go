@@ -88,6 +88,9 @@ func Start(c Config) (*Gossip, error) {
 	g.tasks.Go(g.renewing)
 	g.tasks.Go(g.judging)
 	g.tasks.Go(g.keeping)
+	if g.ring != nil {
+		g.tasks.Go(func() { g.rereading(c.keysAgain()) })
+	}
 	return g, nil
 }
 

@@ -149,7 +149,17 @@ func writeKeys(t *testing.T, path string, keys ...byte) {
 	for _, k := range keys {
 		lines = append(lines, key(k))
 	}
-	if err := os.WriteFile(path, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+	putFile(t, path, strings.Join(lines, "\n")+"\n")
+}
+
+// putFile replaces a file in one step: nobody reads half of it.
+func putFile(t *testing.T, path, text string) {
+	t.Helper()
+	next := path + ".next"
+	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(next, path); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -94,6 +95,10 @@ func (g *Gossip) ReloadKeys() error {
 	g.ringLock.Lock()
 	defer g.ringLock.Unlock()
 	before := g.ring.GetKeys()
+	if !slices.ContainsFunc(keys, func(k []byte) bool { return holds(before, k) }) {
+		// Nobody that has the old keys could be read, or could read this node.
+		return fmt.Errorf("reload gossip keys: %s has none of the keys that are in use: keep the old one in it until every node has the new one", g.config.KeyFile)
+	}
 	if !holds(before, keys[0]) {
 		g.log.Warn("the first gossip key is new here: nodes that don't have it yet can't read this one",
 			"file", g.config.KeyFile)
@@ -101,8 +106,53 @@ func (g *Gossip) ReloadKeys() error {
 	if err := setKeys(g.ring, keys); err != nil {
 		return fmt.Errorf("reload gossip keys: %w", err)
 	}
+	g.metrics.keyLoads.Inc()
 	g.log.Info("gossip keys reloaded", "keys", len(keys), "before", len(before))
 	return nil
+}
+
+// keysAgain is how often the key file is looked at for other keys.
+const keysAgain = 2 * time.Second
+
+// rereading takes the keys of a file that changed, until Stop: so that keys are
+// rotated by writing files alone, on systems without signals too, and where an
+// orchestrator replaces a mounted secret. What is wrong with a file is said once.
+func (g *Gossip) rereading(every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	said := ""
+	for {
+		select {
+		case <-g.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		keys, err := LoadKeys(g.config.KeyFile)
+		if err == nil && g.holdsJust(keys) {
+			said = ""
+			continue
+		}
+		if err == nil {
+			err = g.ReloadKeys() // reads once more: it may be half written
+		}
+		if err == nil {
+			said = ""
+			continue
+		}
+		if err.Error() != said {
+			said = err.Error()
+			g.metrics.keyErrors.Inc()
+			g.log.Error("the gossip keys stay as they were: mend the key file", "err", err)
+		}
+	}
+}
+
+// holdsJust says whether the ring has these keys, the first of them first, and no
+// other.
+func (g *Gossip) holdsJust(keys [][]byte) bool {
+	now := g.ring.GetKeys()
+	return len(now) == len(keys) && bytes.Equal(now[0], keys[0]) &&
+		!slices.ContainsFunc(keys, func(k []byte) bool { return !holds(now, k) })
 }
 
 // setKeys adds, chooses the first, drops: in this order.

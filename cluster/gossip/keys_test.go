@@ -2,12 +2,14 @@ package gossip
 
 import (
 	"bytes"
+	"errors"
 	"net/netip"
 	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -185,5 +187,33 @@ func TestWildcardWithAKey(t *testing.T) {
 	}
 	if err != nil && !strings.Contains(err.Error(), "--advertise") {
 		t.Fatal(err)
+	}
+}
+
+// Files that change are enough: nobody calls ReloadKeys, and in between a file is
+// one that cannot be used.
+func TestKeysOfChangedFiles(t *testing.T) {
+	soon := func(c *Config) { c.reread = 20 * time.Millisecond }
+	files := []string{keyFile(t, 1), keyFile(t, 1)}
+	one, two := start(t, 1, keys(files[0]), soon), start(t, 2, keys(files[1]), soon)
+	join(t, two, one)
+	sees(t, one, 1, 2)
+	putFile(t, files[0], "half a li")
+	await(t, "the bad file to be told of", func() bool { return count(t, one, "key_reload_errors_total", "") == 1 })
+	writeKeys(t, files[0], 3)
+	await(t, "a file without the key in use to be told of", func() bool { return count(t, one, "key_reload_errors_total", "") == 2 })
+	for round, file := range [][]byte{{1, 2}, {2, 1}, {2}} {
+		for i, g := range []*Gossip{one, two} {
+			writeKeys(t, files[i], file...)
+			await(t, "the new keys", func() bool { return count(t, g, "key_reloads_total", "") >= float64(round+1) })
+		}
+	}
+	sees(t, one, 1, 2)
+	sees(t, two, 1, 2)
+	if _, err := start(t, 3, keys(keyFile(t, 2))).Join(t.Context(), []string{one.Address().String()}); err != nil {
+		t.Errorf("the new key does not open the door: %v", err)
+	}
+	if _, err := start(t, 4, keys(keyFile(t, 1))).Join(t.Context(), []string{one.Address().String()}); !errors.Is(err, ErrKey) {
+		t.Errorf("the old key: %v", err)
 	}
 }

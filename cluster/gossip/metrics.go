@@ -12,6 +12,8 @@ type metrics struct {
 	joins     *prometheus.CounterVec
 	refused   *prometheus.CounterVec
 	conflicts prometheus.Counter
+	keyLoads  prometheus.Counter
+	keyErrors prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -24,6 +26,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		joins:     prometheus.NewCounterVec(prometheus.CounterOpts(opts("joins_total", "Tries to join an address.")), []string{"result"}),
 		refused:   prometheus.NewCounterVec(prometheus.CounterOpts(opts("refused_total", "Packets, streams and member records that were refused.")), []string{"reason"}),
 		conflicts: prometheus.NewCounter(prometheus.CounterOpts(opts("conflicts_total", "Times that two running processes had one node id."))),
+		keyLoads:  prometheus.NewCounter(prometheus.CounterOpts(opts("key_reloads_total", "Times that other keys were taken from the key file."))),
+		keyErrors: prometheus.NewCounter(prometheus.CounterOpts(opts("key_reload_errors_total", "Times that a changed key file could not be used."))),
 	}
 	for _, c := range m.all() {
 		if err := r.Register(c); err != nil {
@@ -35,7 +39,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) all() []prometheus.Collector {
-	return []prometheus.Collector{m.members, m.changes, m.joins, m.refused, m.conflicts}
+	return []prometheus.Collector{m.members, m.changes, m.joins, m.refused, m.conflicts, m.keyLoads, m.keyErrors}
 }
 
 func (m *metrics) unregister(r prometheus.Registerer) {
