@@ -63,7 +63,7 @@ func (h *Session) collect(ctx context.Context, most int, wait time.Duration) ([]
 	defer timer.Stop()
 	for {
 		// Asked before Take: what is decided after that signals again.
-		pending := h.pending()
+		pending := h.Pending()
 		n := len(out)
 		out = h.take(most-n, room, out)
 		for i := n; i < len(out); i++ {

@@ -137,11 +137,11 @@ func (s *session) lost(x *handed, err error) {
 	ws.submit()
 }
 
-// pending says whether more may come at once: grants are not decided yet, lanes are
+// Pending says whether more may come at once: grants are not decided yet, lanes are
 // just being looked for, or there is credit left and partitions that have not said
 // yet which lanes they have. Each partition publishes its lanes, and wakes the
 // session, before it counts as warm, so that is asked first.
-func (h *Session) pending() bool {
+func (h *Session) Pending() bool {
 	s := h.s
 	warm := s.g.warm()
 	s.mu.Lock()

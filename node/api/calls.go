@@ -19,6 +19,8 @@ type Session interface {
 	Err() error
 	Take(limit int, dst []actors.Delivery) []actors.Delivery
 	Held() int
+	// Pending says whether more may come at once. It does not block.
+	Pending() bool
 	SetCredit(n uint32)
 	Settle(list []actors.Settlement, done func([]actors.SettlementOutcome))
 	Renew(list []actors.LeaseRef, done func([]actors.RenewOutcome))

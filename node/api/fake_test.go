@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -235,8 +236,9 @@ func (d *fakeDelivery) DeadLetters(_ context.Context, q actors.DeadQuery) ([]act
 
 // fakeSession hands out what is put into it.
 type fakeSession struct {
-	ready chan struct{}
-	done  chan struct{}
+	ready   chan struct{}
+	done    chan struct{}
+	pending atomic.Bool
 
 	mu       sync.Mutex
 	waiting  []actors.Delivery
@@ -274,6 +276,8 @@ func (s *fakeSession) Take(limit int, dst []actors.Delivery) []actors.Delivery {
 	s.held += n
 	return dst
 }
+
+func (s *fakeSession) Pending() bool { return s.pending.Load() }
 
 func (s *fakeSession) Held() int {
 	s.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -22,6 +23,9 @@ const (
 	unsettled = 16_384
 	// takeAtOnce bounds the deliveries of one message.
 	takeAtOnce = 1024
+	// readyPoll is how often a session is asked whether every partition has said
+	// what it has, until it has.
+	readyPoll = 20 * time.Millisecond
 )
 
 // workStream is one Work: a reader that carries out what the worker says, and the
@@ -57,9 +61,6 @@ func (w *workStream) run(wg *sync.WaitGroup) error {
 	}
 	defer w.session.Close()
 	defer w.close()
-	if err := w.stream.SendMsg(&waystationv1.WorkResponse{Ready: true}); err != nil {
-		return err
-	}
 	wg.Add(1)
 	go func() {
 		defer wg.Done()
@@ -95,11 +96,21 @@ func (w *workStream) open() (*waystationv1.WorkRequest, error) {
 // serve sends until the worker is done, the session ends or the stream breaks.
 func (w *workStream) serve() error {
 	draining := w.calls.health.Draining()
-	drained := false
+	drained, told := false, false
+	look := time.NewTicker(readyPoll)
+	defer look.Stop()
 	for {
+		pending := w.session.Pending() // before Take: what comes after it is not counted as looked for
 		sent, err := w.send()
 		if err != nil {
 			return err
+		}
+		if !told && !pending {
+			told = true
+			look.Stop()
+			if err := w.stream.SendMsg(&waystationv1.WorkResponse{Ready: true}); err != nil {
+				return err
+			}
 		}
 		if over, err := w.over(drained); over {
 			return err
@@ -110,6 +121,7 @@ func (w *workStream) serve() error {
 		select {
 		case <-w.session.Ready():
 		case <-w.wake:
+		case <-look.C:
 		case <-w.session.Done():
 			return w.session.Err()
 		case <-draining:

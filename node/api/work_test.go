@@ -44,6 +44,31 @@ func done(token uint64) []*waystationv1.Settlement {
 	return []*waystationv1.Settlement{{RepoId: "acme/api", Sequence: 7, LeaseToken: token, Outcome: waystationv1.Outcome_DONE}}
 }
 
+// Who is told that the stream is ready may take what comes then for new: as long
+// as a partition has not said what it has, it is not.
+func TestWorkIsReadyOnceAllWasLookedFor(t *testing.T) {
+	f, _, c := grpcFixture(t)
+	session := f.delivery.session
+	session.pending.Store(true)
+	s, err := c.Work(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Send(opening()); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		session.put(aDelivery())
+		if resp, err := s.Recv(); err != nil || resp.GetReady() || len(resp.GetDeliveries()) != 1 {
+			t.Fatalf("while partitions are silent: %v, %v", resp, err)
+		}
+	}
+	session.pending.Store(false)
+	if resp, err := s.Recv(); err != nil || !resp.GetReady() || len(resp.GetDeliveries()) != 0 {
+		t.Fatalf("once all of them spoke: %v, %v", resp, err)
+	}
+}
+
 func TestWork(t *testing.T) {
 	f, _, c := grpcFixture(t)
 	session := f.delivery.session

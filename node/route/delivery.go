@@ -32,7 +32,19 @@ func (r *Router) openLocal(ctx context.Context, cfg actors.SessionConfig) (subSe
 // between its worker and the node's own session. It ends when another node leads.
 type direct struct {
 	subSession
+	r      *Router
 	forget func()
+}
+
+// Pending implements api.Session. A partition without a leader may have packets.
+func (d *direct) Pending() bool {
+	t := d.r.table.Load()
+	for i := range t.targets {
+		if !t.targets[i].ok {
+			return true
+		}
+	}
+	return d.subSession.Pending()
 }
 
 // Close implements api.Session.
@@ -75,7 +87,7 @@ func (x routedDelivery) Open(ctx context.Context, cfg actors.SessionConfig) (api
 			once.Do(func() { s.End(refusedGrown) })
 		}
 	}
-	d := &direct{subSession: s, forget: r.watchTable(look)}
+	d := &direct{subSession: s, r: r, forget: r.watchTable(look)}
 	look() // it may have changed before it was watched
 	return d, nil
 }

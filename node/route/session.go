@@ -338,6 +338,22 @@ func (s *session) Held() int {
 	return s.book.held + s.lent
 }
 
+// Pending implements api.Session: a partition without a leader, or whose leader was
+// not reached yet, may have packets, and who was asked and did not give back is
+// still looking.
+func (s *session) Pending() bool {
+	t := s.r.table.Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range t.targets {
+		to := &t.targets[i]
+		if x := s.subs[to.node]; !to.ok || !to.local && (x == nil || !x.up) {
+			return true
+		}
+	}
+	return s.lent > 0 || len(s.queue) > 0
+}
+
 // SetCredit implements api.Session.
 func (s *session) SetCredit(n uint32) {
 	s.mu.Lock()

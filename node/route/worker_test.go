@@ -176,6 +176,37 @@ func TestWorkOverThreeNodes(t *testing.T) {
 	}
 }
 
+// As long as a node was not reached or looks for packets, more may come; when
+// nothing is pending, everything that there was has come. A worker that is to end
+// when there is nothing left goes by it.
+func TestNothingIsPendingOnceAllHasCome(t *testing.T) {
+	c := newTrio(t, nil)
+	total := c.send(2, 5)
+	for i := range 3 {
+		w := c.worker(i, fmt.Sprint("w", i), 1000)
+		if i > 0 { // everything is leased to the first one
+			total = 0
+		}
+		for pending := true; pending; {
+			pending = w.session.Pending()
+			if w.take() == 0 && pending {
+				select {
+				case <-w.session.Ready():
+				case <-time.After(5 * time.Millisecond):
+				}
+			}
+		}
+		if len(w.held) != total {
+			t.Errorf("worker %d: nothing is pending, and %d packets of %d came", i, len(w.held), total)
+		}
+		defer w.session.Close()
+	}
+	c.w.lead(1, -1)
+	lone := c.worker(0, "lone", 10)
+	await(t, "a partition without a leader to be pending", lone.session.Pending)
+	lone.session.Close()
+}
+
 // Nobody starves: packets of one node don't keep those of another waiting, with
 // the smallest credit there is.
 func TestNoNodeStarves(t *testing.T) {

@@ -956,7 +956,8 @@ type WorkResponse struct {
 	Deliveries  []*Delivery            `protobuf:"bytes,1,rep,name=deliveries,proto3" json:"deliveries,omitempty"`
 	Settlements []*SettlementResult    `protobuf:"bytes,2,rep,name=settlements,proto3" json:"settlements,omitempty"`
 	Renewals    []*RenewResult         `protobuf:"bytes,3,rep,name=renewals,proto3" json:"renewals,omitempty"`
-	// Ready is set on the first response, once the group is active everywhere.
+	// Ready is set once: the group is active everywhere, and every partition has
+	// said what it has for it. Deliveries may come before.
 	Ready bool `protobuf:"varint,4,opt,name=ready,proto3" json:"ready,omitempty"`
 	// Draining: the node goes away; open another stream elsewhere.
 	Draining      bool `protobuf:"varint,5,opt,name=draining,proto3" json:"draining,omitempty"`
