@@ -83,13 +83,17 @@ func (r *Refusal) after(d time.Duration) *Refusal {
 // election, or an actor that comes back.
 const retrySoon = 100 * time.Millisecond
 
+// retryMoved is that of a partition whose leadership is being handed over, as a
+// rule: that takes milliseconds. Should it be an election, clients back off.
+const retryMoved = 20 * time.Millisecond
+
 var (
 	refusedNotLeader = &Refusal{
-		Code: CodeUnavailable, RetryAfter: retrySoon, reason: reasonNotLeader,
+		Code: CodeUnavailable, RetryAfter: retryMoved, reason: reasonNotLeader,
 		Message: "the partition has no leader on this node at the moment; send again",
 	}
 	refusedStopping = &Refusal{
-		Code: CodeUnavailable, RetryAfter: time.Second, reason: reasonStopping,
+		Code: CodeUnavailable, RetryAfter: retrySoon, reason: reasonStopping,
 		Message: "the node is stopping; send again",
 	}
 	refusedUnknown = &Refusal{

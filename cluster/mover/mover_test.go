@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/cluster/replica"
 	"github.com/waystation/waystation/storage"
@@ -82,6 +83,31 @@ func TestOneStepAtATime(t *testing.T) {
 	}
 	y.term++
 	plan(Report)
+}
+
+// A node that leaves does not wait for what is under way: meta may be what it
+// would have to hand over first.
+func TestLeavingWaitsForNoStep(t *testing.T) {
+	y := newToy(t.Fatalf)
+	for _, n := range []string{"b", "c"} {
+		y.must(&meta.JoinNode{Node: member(n)})
+		y.must(&meta.SetNodeState{Node: nodeID(n), State: meta.NodeActive})
+	}
+	y.must(&meta.SetMap{Generation: y.view.Cluster.Generation, Groups: []meta.GroupWish{y.wish([]string{"a=voter*", "b=voter", "c=voter"})}})
+	y.conf.Voters = nil
+	for _, r := range y.view.Wish(partition) {
+		y.conf.Voters = append(y.conf.Voters, r.ID)
+	}
+	y.catchUp()
+	for _, want := range []Kind{Report, Wait} {
+		if s := y.mover.Plan(y.input(y.view)); s.Kind != want {
+			t.Fatalf("%+v, want %s", s, want)
+		}
+	}
+	y.avoid = []identity.NodeID{nodeID("a")}
+	if s := y.mover.Leave(y.input(y.view)); s.Kind != Transfer {
+		t.Errorf("%+v", s)
+	}
 }
 
 // Raft leaves a joint configuration by itself; if it was kept from it, it is

@@ -25,6 +25,7 @@ import (
 //	elect b           the replica on b leads
 //	run               plan and do until nothing changes any more, 200 ms a look
 //	plan              one look
+//	leave             one look of a leader that is about to stop; in vain: nobody takes over
 //	wait 2s           let time pass, with a look every 200 ms that does nothing
 func TestScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
@@ -80,6 +81,8 @@ func (t *toy) command(tt *testing.T, out *strings.Builder, f []string) {
 		t.run(out)
 	case "plan":
 		t.look(out)
+	case "leave":
+		t.resign(out, len(f) > 1)
 	case "wait":
 		d, err := time.ParseDuration(f[1])
 		if err != nil {
@@ -141,6 +144,20 @@ func (t *toy) look(out *strings.Builder) Kind {
 	t.catchUp()
 	t.erase()
 	return s.Kind
+}
+
+// resign has the leading node look for whom to hand over to.
+func (t *toy) resign(out *strings.Builder, inVain bool) {
+	t.now += 10 * time.Millisecond
+	s := t.mover.Leave(t.input(t.view))
+	fmt.Fprintf(out, "%s\n", strings.TrimSuffix(s.Kind.String()+": "+s.Text, ": "))
+	for _, w := range s.Waits {
+		fmt.Fprintf(out, "waits: %s\n", w)
+	}
+	if s.Kind == Transfer && t.lives(s.To) && !inVain {
+		t.elect(s.To)
+		fmt.Fprintf(out, "%s\n", t.members())
+	}
 }
 
 // run looks until nothing has happened for as long as a Mover has patience,

@@ -56,7 +56,9 @@ func unavailable(message string, retryAfter time.Duration) *callError {
 	return &callError{Code: actors.CodeUnavailable, Message: message, RetryAfter: retryAfter}
 }
 
-var errDraining = unavailable("the node is draining; go on at another one, or here once it is back", time.Second)
+// errDraining is for going on elsewhere at once: what this node led is led there
+// by then. Who finds no other node backs off by himself.
+var errDraining = unavailable("the node is draining; go on at another one, or here once it is back", 10*time.Millisecond)
 
 var errStarting = unavailable("the node is starting; send again", 200*time.Millisecond)
 

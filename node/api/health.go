@@ -37,12 +37,20 @@ func (h *Health) Ready() {
 	}
 }
 
+// Leave says that the node is about to go away: it is ready for nobody new, and
+// serves those that are here until Drain.
+func (h *Health) Leave() {
+	for s := h.state.Load(); !s.fatal; s = h.state.Load() {
+		if h.state.CompareAndSwap(s, &healthState{name: "draining"}) {
+			return
+		}
+	}
+}
+
 // Drain says that the node goes away: no new work.
 func (h *Health) Drain() {
 	h.once.Do(func() {
-		if s := h.state.Load(); !s.fatal {
-			h.state.Store(&healthState{name: "draining"})
-		}
+		h.Leave()
 		close(h.draining)
 	})
 }

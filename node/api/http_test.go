@@ -290,6 +290,11 @@ func TestHealth(t *testing.T) {
 	state("/healthz", 200, "")
 	f.quorum = nil
 	state("/readyz", 200, "")
+	f.health.Leave()
+	state("/readyz", 503, "draining")
+	if status, _, body := f.do(t, "POST", "/v1/repos/a/packets", "x"); status != 200 {
+		t.Errorf("publish to a node that is about to go: %d %s", status, body)
+	}
 	f.health.Drain()
 	f.health.Drain()
 	state("/readyz", 503, "draining")

@@ -106,6 +106,8 @@ type Member struct {
 	tasks  sync.WaitGroup
 	bell   chan struct{} // the map may have changed
 	leads  chan struct{} // a leader may have changed
+	// resigning has the leaderships handed over at once.
+	resigning chan struct{}
 	stop   sync.Once
 
 	host    string // the name before rename; Belong's alone, as is renamed
@@ -114,7 +116,7 @@ type Member struct {
 
 // Open listens to the other nodes.
 func Open(cfg Config) (*Member, error) {
-	m := &Member{cfg: cfg, log: cfg.Logger, pool: peers.NewPool(cfg.TLS), bell: make(chan struct{}, 1), leads: make(chan struct{}, 1)}
+	m := &Member{cfg: cfg, log: cfg.Logger, pool: peers.NewPool(cfg.TLS), bell: make(chan struct{}, 1), leads: make(chan struct{}, 1), resigning: make(chan struct{}, 1)}
 	if m.cfg.Format == 0 {
 		m.cfg.Format = format
 	}

@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,8 +16,11 @@ import (
 )
 
 // moveEvery is how often the groups that this node leads are compared with the
-// map.
-const moveEvery = 200 * time.Millisecond
+// map; leaveEvery the same for a node that is to lead nothing.
+const (
+	moveEvery  = 200 * time.Millisecond
+	leaveEvery = 10 * time.Millisecond
+)
 
 // stillEvery is the same for a group that was as the map wants it, as long as
 // map and term are the same: the mover forgets who lives if it sees nobody for
@@ -38,6 +42,7 @@ type groupMoves struct {
 	// loop's alone.
 	view  *meta.View
 	term  uint64
+	avoid []identity.NodeID
 	at    time.Duration
 	still bool
 
@@ -63,30 +68,88 @@ func (x *moves) group(g storage.GroupID) *groupMoves {
 	return x.of[g]
 }
 
-// move has each group that this node leads take its next step.
+// move has each group that this node leads take its next step. A node that is to
+// lead nothing gives away what comes back to it, too: others may not know yet.
 func (m *Member) move() {
 	p := m.parts.Load()
-	tick := time.NewTicker(moveEvery)
-	defer tick.Stop()
+	timer := time.NewTimer(moveEvery)
+	defer timer.Stop()
 	for {
-		v := p.Meta.View()
+		v, avoid, resigns := p.Meta.View(), m.avoid(p), p.Resign()
 		for _, g := range p.Engine.Groups() {
-			if st := p.Engine.Status(g); st.Opened {
-				m.step(p, v, &st)
+			switch st := p.Engine.Status(g); {
+			case !st.Opened:
+			case resigns:
+				m.leave(p, v, &st, avoid)
+			default:
+				m.step(p, v, &st, avoid)
 			}
 		}
+		timer.Reset(map[bool]time.Duration{true: leaveEvery, false: moveEvery}[resigns])
 		select {
-		case <-tick.C:
+		case <-timer.C:
+		case <-m.resigning:
 		case <-m.ctx.Done():
 			return
 		}
 	}
 }
 
-func (m *Member) step(p *Parts, v *meta.View, st *cluster.Status) {
+// Resigned has the leaderships given away now that Work.Resign says so. It does
+// not block.
+func (m *Member) Resigned() {
+	select {
+	case m.resigning <- struct{}{}:
+	default:
+	}
+}
+
+// Heirs says whether this node leads a group that another one could lead.
+func (m *Member) Heirs() bool {
+	p := m.parts.Load()
+	v, avoid := p.Meta.View(), m.avoid(p)
+	for _, g := range p.Engine.Groups() {
+		st := p.Engine.Status(g)
+		if !st.Leads {
+			continue
+		}
+		for _, id := range st.Conf.Voters {
+			if on, ok := v.NodeOf(g, id); ok && id != st.Replica && !slices.Contains(avoid, on) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// leave hands a group's leadership over.
+func (m *Member) leave(p *Parts, v *meta.View, st *cluster.Status, avoid []identity.NodeID) {
 	x := m.moves.group(st.Group)
-	now, avoid := time.Since(m.moves.begin), m.avoid(p)
-	if x.still && x.view == v && x.term == st.Term && avoid == nil && now-x.at < stillEvery {
+	x.still = false
+	s := x.mover.Leave(m.input(v, st, avoid))
+	m.moves.mu.Lock()
+	x.text = append(x.text[:0], s.Waits...)
+	m.moves.mu.Unlock()
+	if s.Kind == mover.Transfer {
+		m.carryOut(p, st.Group, st.Term, s, func(err error) {
+			if err != nil {
+				m.log.Debug("leadership not handed over", "step", s.Text, "err", err)
+			}
+		})
+	}
+}
+
+func (m *Member) input(v *meta.View, st *cluster.Status, avoid []identity.NodeID) mover.Input {
+	return mover.Input{
+		Group: st.Group, View: v, Self: st.Replica, Term: st.Term, Conf: st.Conf, Commit: st.Commit,
+		Progress: st.Progress, Avoid: avoid, Now: time.Since(m.moves.begin),
+	}
+}
+
+func (m *Member) step(p *Parts, v *meta.View, st *cluster.Status, avoid []identity.NodeID) {
+	x := m.moves.group(st.Group)
+	now := time.Since(m.moves.begin)
+	if x.still && x.view == v && x.term == st.Term && slices.Equal(x.avoid, avoid) && now-x.at < stillEvery {
 		return
 	}
 	m.moves.mu.Lock()
@@ -95,12 +158,8 @@ func (m *Member) step(p *Parts, v *meta.View, st *cluster.Status) {
 	}
 	x.ended = nil
 	m.moves.mu.Unlock()
-	in := mover.Input{
-		Group: st.Group, View: v, Self: st.Replica, Term: st.Term, Conf: st.Conf, Commit: st.Commit,
-		Progress: st.Progress, Avoid: avoid, Now: now,
-	}
-	s := x.mover.Plan(in)
-	x.view, x.term, x.at, x.still = v, st.Term, now, s.Kind == mover.None
+	s := x.mover.Plan(m.input(v, st, avoid))
+	x.view, x.term, x.avoid, x.at, x.still = v, st.Term, avoid, now, s.Kind == mover.None
 	m.moves.mu.Lock()
 	defer m.moves.mu.Unlock()
 	x.text = x.text[:0]
@@ -152,14 +211,6 @@ func (m *Member) carryOut(p *Parts, g storage.GroupID, term uint64, s mover.Step
 		m.log.Info("leadership moves", "step", s.Text)
 		done(p.Engine.TransferLeader(g, s.To))
 	}
-}
-
-// avoid is this node, if it should lead nothing.
-func (m *Member) avoid(p *Parts) []identity.NodeID {
-	if p.Resign != nil && p.Resign() {
-		return []identity.NodeID{m.cfg.Identity.Node}
-	}
-	return nil
 }
 
 // moving says what this node, as the leader of g, is about to change.

@@ -15,7 +15,7 @@ import (
 // The router's own refusals. All of them may be tried again.
 var (
 	refusedLeaderless = &actors.Refusal{
-		Code: actors.CodeUnavailable, RetryAfter: 100 * time.Millisecond,
+		Code: actors.CodeUnavailable, RetryAfter: 20 * time.Millisecond,
 		Message: "the partition has no leader at the moment; send again",
 	}
 	refusedMoving = &actors.Refusal{

@@ -372,13 +372,15 @@ func (n *node) unsettled() error {
 	return nil
 }
 
-// handOver gives the leaderships of this node to others, as far as there are any,
-// and waits until that is done or ctx ends.
+// handOver gives the leaderships of this node to others, all at once, as far as
+// there are any, and waits until that is done or ctx ends. From then on what
+// comes back is passed on too.
 func (n *node) handOver(ctx context.Context) {
 	n.resigned.Store(true)
-	tick := time.NewTicker(5 * time.Millisecond)
+	n.member.Resigned()
+	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	for n.leadsForOthers() {
+	for n.member.Heirs() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -386,15 +388,6 @@ func (n *node) handOver(ctx context.Context) {
 			return
 		}
 	}
-}
-
-func (n *node) leadsForOthers() bool {
-	for _, g := range n.engine.Groups() {
-		if st := n.engine.Status(g); st.Leads && len(st.Conf.Voters) > 1 {
-			return true
-		}
-	}
-	return false
 }
 
 // stop takes the parts down, from the outside in. Each is given what is left of

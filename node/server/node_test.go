@@ -72,6 +72,7 @@ type node struct {
 	conn   *grpc.ClientConn
 	rpc    waystationv1.WaystationClient
 	banner bytes.Buffer
+	said   record // warnings
 	cancel context.CancelFunc
 	ended  chan error
 	once   sync.Once
@@ -100,7 +101,7 @@ func launch(t testing.TB, dir string, hooks server.Hooks, change ...func(*config
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &node{t: t, dir: dir, cancel: cancel, ended: make(chan error, 1)}
-	log := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(testWriter{t}, &n.said), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	go func() { n.ended <- server.RunWith(ctx, cfg, &n.banner, log, hooks) }()
 	t.Cleanup(n.stop)
 	return n
@@ -175,6 +176,24 @@ type testWriter struct{ t testing.TB }
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Logf("%s", bytes.TrimSpace(p))
 	return len(p), nil
+}
+
+// record keeps what is written to it.
+type record struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (r *record) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.Write(p)
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
 }
 
 // http makes a request, and reads the answer into out when that is not nil.

@@ -263,12 +263,13 @@ func (r *run) wait(ctx context.Context) error {
 	}
 }
 
-// drain stops the node in order: nothing new, what is in flight finished, workers
-// told, the stores closed.
+// drain stops the node in order: nobody is sent here any more, others lead what
+// it led, then clients are told to go on there, what is in flight is finished,
+// the stores closed. Who is told first goes on at once where it is waited for.
 func (r *run) drain() error {
 	r.logger.Info("draining")
 	begin := time.Now()
-	r.health.Drain()
+	r.health.Leave()
 	r.node.member.SetState(gossip.Draining)
 	// The last fifth is for what must not be cut off: the stores.
 	ctx, cancel := context.WithTimeout(context.Background(), r.cfg.DrainTimeout*4/5)
@@ -276,6 +277,8 @@ func (r *run) drain() error {
 	handing, done := context.WithTimeout(ctx, r.cfg.DrainTimeout/4)
 	r.node.handOver(handing)
 	done()
+	r.logger.Info("leaderships handed over", slog.Duration("after", time.Since(begin)))
+	r.health.Drain()
 	r.front.drain(ctx)
 	err := r.stopNode(max(r.cfg.DrainTimeout-time.Since(begin), time.Second))
 	err = errors.Join(err, config.RemoveEndpoints(r.cfg.DataDir, os.Getpid()))
