@@ -90,15 +90,16 @@ func advertised(c Config, port int) (netip.AddrPort, error) {
 	}
 	if addr.IsUnspecified() {
 		var err error
-		if addr, err = privateAddr(); err != nil {
+		if addr, err = PrivateAddr(); err != nil {
 			return netip.AddrPort{}, err
 		}
 	}
 	return netip.AddrPortFrom(addr.Unmap(), p), nil
 }
 
-// privateAddr is the machine's first private address, IPv4 before IPv6.
-func privateAddr() (netip.Addr, error) {
+// PrivateAddr is the machine's first private address, IPv4 before IPv6: what a wildcard
+// advertises if nothing else is said.
+func PrivateAddr() (netip.Addr, error) {
 	all, err := net.InterfaceAddrs()
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("find an address to advertise: %w", err)

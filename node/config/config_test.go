@@ -188,6 +188,7 @@ func TestValidateJoinsAllFaults(t *testing.T) {
 		{"bootstrap-expect", "--join", func(c *Config) { c.BootstrapExpect = 3 }},
 		{"bootstrap-expect", "1 to 9", func(c *Config) { c.BootstrapExpect, c.Join = 10, "a:1" }},
 		{"advertise", "without a port", func(c *Config) { c.Advertise = "10.0.0.7:7403" }},
+		{"advertise", "no address that others", func(c *Config) { c.Advertise = "0.0.0.0" }},
 		{"zone", "printable", func(c *Config) { c.Zone = "a\n" }},
 		{"replace-after", "10s", func(c *Config) { c.ReplaceAfter = time.Second }},
 		{"partitions", "1 to 1024", func(c *Config) { c.Partitions = 0 }},

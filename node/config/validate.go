@@ -118,10 +118,13 @@ func (v *validator) cluster(c *Config) {
 	if c.Zone != "" && !label(c.Zone) {
 		v.fail("zone", "%q: want at most 64 printable characters", c.Zone)
 	}
+	if ip, err := netip.ParseAddr(c.Advertise); err == nil && ip.IsUnspecified() {
+		v.fail("advertise", "%s is no address that others could reach: name this machine's", c.Advertise)
+	}
 	if (c.PeerCert == "") != (c.PeerKey == "") || (c.PeerCert == "") != (c.PeerCA == "") {
 		v.fail("peer-cert", "TLS between the nodes takes all three: --peer-cert, --peer-key and --peer-ca")
 	}
-	if _, _, err := net.SplitHostPort(c.Advertise); err == nil || strings.ContainsAny(c.Advertise, " ,/") {
+	if _, _, err := net.SplitHostPort(c.Advertise); err == nil || strings.ContainsAny(c.Advertise, " ,/[]") {
 		v.fail("advertise", "%q: want a host without a port, such as 10.0.0.7; the ports are those that are listened on", c.Advertise)
 	}
 }

@@ -88,11 +88,13 @@ func (m *Member) ask(ctx context.Context, seeds []string) (Belonging, error) {
 	defer tick.Stop()
 	said, last := time.Time{}, error(nil)
 	vain := vain{since: time.Now()}
+	unsafe := vain
 	for {
 		if err := m.inVain(ctx, &vain, seeds); err != nil {
 			return Belonging{}, err
 		}
-		for _, member := range m.candidates(ctx, seeds) {
+		all := m.candidates(ctx, seeds)
+		for _, member := range all {
 			b, err := m.askOne(ctx, member)
 			if errors.Is(err, errNameTaken) && m.rename() {
 				b, err = m.askOne(ctx, member)
@@ -105,9 +107,12 @@ func (m *Member) ask(ctx context.Context, seeds []string) (Belonging, error) {
 			}
 			last = fmt.Errorf("%s at %s: %w", member.Name, member.Peer, err)
 		}
+		if err := m.insecure(ctx, &unsafe, all, last); err != nil {
+			return Belonging{}, err
+		}
 		if time.Since(said) > joinNews {
 			said = time.Now()
-			m.log.Info("waiting to be taken into a cluster", "join", seeds, "last", errors.Join(last, vain.last))
+			m.log.Info("waiting to be taken into a cluster", "join", seeds, "last", errors.Join(last, vain.last, unsafe.last))
 		}
 		select {
 		case <-tick.C:
@@ -115,7 +120,7 @@ func (m *Member) ask(ctx context.Context, seeds []string) (Belonging, error) {
 			if last == nil {
 				last = errors.Join(errors.New("no node that is part of a cluster was seen"), vain.last)
 			}
-			return Belonging{}, fmt.Errorf("join %v: %w (%w)", seeds, ctx.Err(), last)
+			return Belonging{}, fmt.Errorf("join %v: %w (%w)", seeds, ctx.Err(), errors.Join(last, unsafe.last))
 		}
 	}
 }

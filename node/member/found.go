@@ -11,6 +11,7 @@ import (
 
 	"github.com/waystation/waystation/cluster/discovery"
 	"github.com/waystation/waystation/cluster/discovery/expect"
+	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
 	peerv1 "github.com/waystation/waystation/messages/waystation/peer/v1"
 )
@@ -26,6 +27,7 @@ const (
 type founders struct {
 	mu      sync.Mutex
 	machine *expect.Machine
+	unheard string // what was said last of certificates
 
 	made chan expect.Proposal // one place: the cluster that this node is to make
 	join chan meta.ClusterID  // one place: the cluster to join
@@ -121,11 +123,30 @@ func (m *Member) others(ctx context.Context, messages []expect.Message) {
 	for _, x := range messages {
 		wait.Go(func() {
 			if err := m.say(ctx, x); err != nil {
-				m.log.Debug("a node was not asked for its promise", "node", x.To, "err", err)
+				m.unheard(ctx, x.To, err)
 			}
 		})
 	}
 	wait.Wait()
+}
+
+// unheard tells of certificates that stand between nodes which found a cluster; all
+// else passes.
+func (m *Member) unheard(ctx context.Context, n identity.NodeID, err error) {
+	if addr, ok := m.address(n); ok && ctx.Err() == nil {
+		if why := m.pool.Diagnose(ctx, addr); why != nil {
+			f := m.founders.Load()
+			f.mu.Lock()
+			again := f.unheard == why.Error()
+			f.unheard = why.Error()
+			f.mu.Unlock()
+			if !again {
+				m.log.Error("a node was not asked for its promise", "node", n, "err", why)
+			}
+			return
+		}
+	}
+	m.log.Debug("a node was not asked for its promise", "node", n, "err", err)
 }
 
 func (m *Member) say(ctx context.Context, x expect.Message) error {

@@ -121,6 +121,33 @@ func (m *Member) inVain(ctx context.Context, v *vain, seeds []string) error {
 	return fmt.Errorf("%w: --join: %w%s", ErrRefused, v.last, remedy(v.last))
 }
 
+// insecure says why asking on is of no use: certificates have stood between this
+// node and all that may take it in for a while. last is why the last one of them
+// did not.
+func (m *Member) insecure(ctx context.Context, v *vain, all []gossip.Member, last error) error {
+	if len(all) == 0 || last == nil {
+		v.since, v.last = time.Now(), nil
+		return nil
+	}
+	if time.Since(v.tried) < time.Second {
+		return nil
+	}
+	v.tried = time.Now()
+	var errs []error
+	for _, x := range all {
+		err := m.pool.Diagnose(ctx, x.Peer)
+		if err == nil {
+			v.since, v.last = time.Now(), nil
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	if v.last = errors.Join(errs...); time.Since(v.since) < vainAfter {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", ErrRefused, v.last)
+}
+
 // definite says that time will not mend err.
 func definite(err error) bool {
 	if list, ok := err.(interface{ Unwrap() []error }); ok {

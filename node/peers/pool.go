@@ -33,6 +33,7 @@ const (
 // called at the same time.
 type Pool struct {
 	options []grpc.DialOption
+	tls     *tls.Config
 
 	mu     sync.Mutex
 	conns  map[string]*grpc.ClientConn
@@ -47,7 +48,7 @@ func NewPool(config *tls.Config) *Pool {
 	}
 	retry := backoff.DefaultConfig
 	retry.BaseDelay, retry.MaxDelay = 50*time.Millisecond, time.Second
-	return &Pool{conns: map[string]*grpc.ClientConn{}, options: []grpc.DialOption{
+	return &Pool{tls: config, conns: map[string]*grpc.ClientConn{}, options: []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
 		grpc.WithReadBufferSize(bufferBytes), grpc.WithWriteBufferSize(bufferBytes),
 		grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(windowBytes),

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,7 +18,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/waystation/waystation/cluster/gossip"
-	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/node/api"
 	"github.com/waystation/waystation/node/config"
 	"github.com/waystation/waystation/node/member"
@@ -73,6 +71,7 @@ type run struct {
 	founder   *founder
 	node      *node
 	view      *clusterView
+	open      *ports
 	endpoints config.Endpoints
 }
 
@@ -86,6 +85,7 @@ func (r *run) run(ctx context.Context) error {
 		return err
 	}
 	defer open.close()
+	r.open = open
 	r.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	r.health = api.NewHealth(func() error { return r.view.quorum() })
 	r.front = newFront(limits(&r.cfg.Limits), s.message(), r.logger)
@@ -162,16 +162,17 @@ func (r *run) pages(calls *api.Calls, s sizes) http.Handler {
 
 // parts are what the node is made from.
 func (r *run) parts(open *ports, s sizes) (parts, error) {
-	secured, err := peerTLS(&r.cfg)
+	at, err := advertised(&r.cfg, open)
+	if err != nil {
+		return parts{}, err
+	}
+	secured, err := peerTLS(&r.cfg, at.Peer, r.hooks.wall())
 	return parts{
 		fs: r.fs, cfg: &r.cfg, sizes: s, founder: r.founder,
 		member: member.Config{
 			Settings: &r.cfg, Listener: open.peer, Fatal: r.fail, Logger: r.logger, Registerer: r.registry,
-			Addresses: meta.Addresses{
-				GRPC: r.advertised(r.cfg.Listen, open.grpc.Addr()), HTTP: r.advertised(r.cfg.HTTP, open.http.Addr()),
-				Peer: r.advertised(r.cfg.Peer, open.peer.Addr()),
-			},
-			Format: r.hooks.Format, Wall: func() int64 { return r.hooks.wall()().UnixNano() },
+			Addresses: at,
+			Format:    r.hooks.Format, Wall: func() int64 { return r.hooks.wall()().UnixNano() },
 			TLS: secured, ServerOptions: peerOptions(limits(&r.cfg.Limits), s.message()),
 		},
 		logger: r.logger, reg: r.registry, fatal: r.fail, hooks: r.hooks,
@@ -179,25 +180,13 @@ func (r *run) parts(open *ports, s sizes) (parts, error) {
 	}, err
 }
 
-// advertised is where the other nodes reach a port of this one.
-func (r *run) advertised(configured string, bound net.Addr) string {
-	if r.cfg.Advertise == "" {
-		return reachable(configured, bound)
-	}
-	_, port, err := net.SplitHostPort(bound.String())
-	if err != nil {
-		return bound.String()
-	}
-	return net.JoinHostPort(r.cfg.Advertise, port)
-}
-
 // describe notes what this node says of itself.
 func (r *run) describe() {
-	v, at := r.node.meta.View(), r.node.member.Addresses()
+	v := r.node.meta.View()
 	r.endpoints = config.Endpoints{
 		PID: os.Getpid(), Name: r.cfg.Name, Cluster: v.Cluster.Name, NodeID: r.node.stores.id.Node.String(), Version: config.Version(),
 		DataDir: r.cfg.DataDir, StartedAt: time.Now().UTC().Truncate(time.Millisecond),
-		Addresses: config.Addresses{GRPC: at.GRPC, HTTP: at.HTTP, Gossip: at.Gossip, Peer: at.Peer},
+		Addresses: local(&r.cfg, r.open, r.node.member.Addresses()),
 	}
 	r.view = r.viewOf(r.node)
 }
@@ -214,26 +203,12 @@ func (r *run) peerHealth() *api.Health {
 	return h
 }
 
-// reachable is the configured host with the port that was really taken; a host
-// that means every interface is named by loopback, where local tools find it.
-func reachable(configured string, bound net.Addr) string {
-	_, port, err := net.SplitHostPort(bound.String())
-	host, _, _ := net.SplitHostPort(configured)
-	if err != nil {
-		return bound.String()
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-	}
-	return net.JoinHostPort(host, port)
-}
-
 // announce writes the endpoints file and the banner.
 func (r *run) announce() error {
 	if err := config.WriteEndpoints(&r.endpoints); err != nil {
 		return err
 	}
-	e := &r.endpoints
+	e, at := &r.endpoints, r.node.member.Addresses()
 	_, err := fmt.Fprintf(r.stdout, `Waystation %s, PID %d
   gRPC     %s
   HTTP     http://%s
@@ -243,7 +218,7 @@ func (r *run) announce() error {
   cluster  %s (%s), %d partitions
 
   curl -d hello http://%s/v1/repos/acme/api/packets
-`, e.Version, e.PID, e.Addresses.GRPC, e.Addresses.HTTP, e.Addresses.Gossip, e.Addresses.Peer, e.DataDir, e.Name, e.NodeID,
+`, e.Version, e.PID, e.Addresses.GRPC, e.Addresses.HTTP, at.Gossip, at.Peer, e.DataDir, e.Name, e.NodeID,
 		e.Cluster, r.node.meta.View().Cluster.ID, len(r.view.partitions), e.Addresses.HTTP)
 	if err != nil {
 		return fmt.Errorf("write banner: %w", err)
