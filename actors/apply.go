@@ -47,7 +47,13 @@ func (p *Partition) Applied() (index uint64, conf []byte, err error) { return p.
 // AppliedIn is the same of another view of the state. It touches nothing else of
 // the partition.
 func (p *Partition) AppliedIn(r storage.Reader) (index uint64, conf []byte, err error) {
-	v, err := r.Get(p.appliedKey)
+	return AppliedIn(r, p.id)
+}
+
+// AppliedIn is the same of partition id's records in any state.
+func AppliedIn(r storage.Reader, id repository.PartitionID) (index uint64, conf []byte, err error) {
+	appliedKey, confKey := repository.PositionKeys(id)
+	v, err := r.Get(appliedKey)
 	switch {
 	case errors.Is(err, storage.ErrNotFound):
 		return 0, nil, nil
@@ -55,13 +61,23 @@ func (p *Partition) AppliedIn(r storage.Reader) (index uint64, conf []byte, err 
 		index, err = repository.DecodeUint(v)
 	}
 	if err != nil {
-		return 0, nil, fmt.Errorf("partition %d: read applied index: %w", p.id, err)
+		return 0, nil, fmt.Errorf("partition %d: read applied index: %w", id, err)
 	}
-	conf, err = r.Get(p.confKey)
+	conf, err = r.Get(confKey)
 	if err != nil && !errors.Is(err, storage.ErrNotFound) {
-		return 0, nil, fmt.Errorf("partition %d: read replicas: %w", p.id, err)
+		return 0, nil, fmt.Errorf("partition %d: read replicas: %w", id, err)
 	}
 	return index, conf, nil
+}
+
+// LogTimeIn is the log time that partition id's records in any state are of, in
+// milliseconds since the Unix epoch; 0 if none.
+func LogTimeIn(r storage.Reader, id repository.PartitionID) (int64, error) {
+	m, err := repository.New(id, stateReader{r}, repository.Options{})
+	if err != nil {
+		return 0, fmt.Errorf("partition %d: read log time: %w", id, err)
+	}
+	return m.LogTime(), nil
 }
 
 // ApplyConf applies a committed entry that changes the partition's replicas.

@@ -50,7 +50,6 @@ type Partition struct {
 	machine    *repository.Machine
 	appliedKey []byte
 	spilledKey []byte
-	confKey    []byte
 	lower      []byte // the keys of the partition are in [lower, upper)
 	upper      []byte
 	appliedSet pool[applied]
@@ -91,7 +90,6 @@ func newPartition(r *Relay, id repository.PartitionID, state *storage.State) (*P
 		wake: make(chan struct{}, 1), finished: make(chan *entry, 1),
 		drained: make(chan struct{}), quit: make(chan struct{}),
 	}
-	p.confKey = m.ConfKey()
 	p.lower, p.upper = m.KeyRange()
 	p.actors.partition = p
 	p.loop.init(p)

@@ -94,7 +94,7 @@ func (e *Engine) prepare(g storage.GroupID, id storage.ReplicaID, sm StateMachin
 // reconcile finds out from where a replica may run, and first brings the stores
 // into that state.
 func (e *Engine) reconcile(gr *group, join bool) (replica.Start, error) {
-	found, err := e.find(gr.id, gr.sm)
+	found, err := find(e.cfg.Log, gr.id, gr.sm.Applied)
 	if err != nil {
 		return replica.Start{}, err
 	}
@@ -130,9 +130,9 @@ func (e *Engine) coreConfig(g *group, start replica.Start) replica.Config {
 }
 
 // find gathers what the two stores hold of a group.
-func (e *Engine) find(g storage.GroupID, sm StateMachine) (replica.Found, error) {
+func find(log *storage.Log, g storage.GroupID, applied func() (uint64, []byte, error)) (replica.Found, error) {
 	var f replica.Found
-	records, err := e.cfg.Log.Replicas()
+	records, err := log.Replicas()
 	if err != nil {
 		return f, fmt.Errorf("read replica records: %w", err)
 	}
@@ -142,26 +142,26 @@ func (e *Engine) find(g storage.GroupID, sm StateMachine) (replica.Found, error)
 			f.Truncated = r.Truncated
 		}
 	}
-	if f.HardState, err = e.cfg.Log.HardState(g); err != nil {
+	if f.HardState, err = log.HardState(g); err != nil {
 		return f, err
 	}
-	if _, f.Last.Index = e.cfg.Log.Bounds(g); f.Last.Index > 0 {
-		if f.Last.Term, err = e.cfg.Log.Term(g, f.Last.Index); err != nil {
+	if _, f.Last.Index = log.Bounds(g); f.Last.Index > 0 {
+		if f.Last.Term, err = log.Term(g, f.Last.Index); err != nil {
 			return f, err
 		}
 	}
-	if f.Install, err = e.marker(g, f.Replica); err != nil {
+	if f.Install, err = marker(log, g, f.Replica); err != nil {
 		return f, err
 	}
-	if f.Applied, f.Conf, err = sm.Applied(); err != nil {
+	if f.Applied, f.Conf, err = applied(); err != nil {
 		return f, fmt.Errorf("read applied index: %w", err)
 	}
 	return f, nil
 }
 
 // marker returns the position of a snapshot that was being installed.
-func (e *Engine) marker(g storage.GroupID, id storage.ReplicaID) (storage.Position, error) {
-	all, err := e.cfg.Log.Installs()
+func marker(log *storage.Log, g storage.GroupID, id storage.ReplicaID) (storage.Position, error) {
+	all, err := log.Installs()
 	for _, i := range all {
 		if i.Group == g && i.Replica == id {
 			return i.To, err

@@ -14,7 +14,17 @@ func (m *Machine) ApplyConf(index uint64, conf []byte, eff *Effects) error {
 func (m *Machine) ConfKey() []byte { return cloneKey(m.keyMeta(metaConf)) }
 
 // KeyRange bounds all keys of the partition: [lower, upper).
-func (m *Machine) KeyRange() (lower, upper []byte) {
-	p := uint32(m.part)
-	return []byte{byte(p >> 8), byte(p)}, keyAfter([]byte{byte(p >> 8), byte(p)})
+func (m *Machine) KeyRange() (lower, upper []byte) { return KeyRange(m.part) }
+
+// KeyRange bounds all keys of partition p: [lower, upper).
+func KeyRange(p PartitionID) (lower, upper []byte) {
+	lower = []byte{byte(p >> 8), byte(p)}
+	return lower, keyAfter(lower)
+}
+
+// PositionKeys are the keys of the applied index and of what ApplyConf stored of
+// partition p: what there is to know of its place in the log without a Machine.
+func PositionKeys(p PartitionID) (applied, conf []byte) {
+	lower, _ := KeyRange(p)
+	return append(append([]byte{}, lower...), tableMeta, metaApplied), append(append([]byte{}, lower...), tableMeta, metaConf)
 }

@@ -90,6 +90,17 @@ func Start(log *storage.Log, random io.Reader) (Identity, error) {
 	return id, nil
 }
 
+// Keep writes an identity, with a sync, into the log that takes the place of the
+// one it was loaded from.
+func Keep(log *storage.Log, id Identity) error {
+	batch := log.NewBatch()
+	batch.PutNode(key(), id.append(nil))
+	if err := batch.Commit(true); err != nil {
+		return fmt.Errorf("keep identity: %w", err)
+	}
+	return nil
+}
+
 // Load returns the identity as the last start left it, or
 // storage.ErrNotFound for a folder that was never used.
 func Load(log *storage.Log) (Identity, error) {

@@ -33,6 +33,10 @@ type At struct {
 	TimeMs int64
 }
 
+// otherProducers is the name under which stands the epoch that all names without
+// a record may have had: a cluster that went on from a copy may have lost theirs.
+const otherProducers = ""
+
 // Apply computes what c does to v. epoch gives the epoch that a producer's
 // name has, 0 if it has none. Apply is pure; an error comes from epoch alone.
 func Apply(v *View, c Command, at At, epoch func(name string) (uint64, error)) (Outcome, error) {
@@ -66,10 +70,14 @@ func Apply(v *View, c Command, at At, epoch func(name string) (uint64, error)) (
 		return applyGroup(v, c, at), nil
 	case *OpenProducer:
 		last, err := epoch(c.Name)
+		known := last > 0
+		if err == nil && !known {
+			last, err = epoch(otherProducers)
+		}
 		if err != nil {
 			return Outcome{}, err
 		}
-		return applyProducer(v, c.Name, last+1), nil
+		return applyProducer(v, c.Name, last+1, known), nil
 	default:
 		return Outcome{}, fmt.Errorf("%w: %T", ErrCommand, c)
 	}
@@ -106,9 +114,9 @@ func applyInit(v *View, c *Init, at At) Outcome {
 	return ch.done(Result{})
 }
 
-func applyProducer(v *View, name string, epoch uint64) Outcome {
+func applyProducer(v *View, name string, epoch uint64, known bool) Outcome {
 	out := Outcome{View: v, Records: []Record{producerRecord(name, epoch)}, Result: Result{Epoch: epoch}}
-	if epoch > 1 {
+	if known {
 		return out
 	}
 	if v.Cluster.Producers >= MaxProducers {

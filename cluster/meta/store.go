@@ -125,6 +125,19 @@ func (s *Store) Apply(e storage.Entry) (any, error) {
 	return result, nil
 }
 
+// Ahead applies an entry to the view alone: the state stays behind, so that no
+// entry may be applied to this Store any more.
+func (s *Store) Ahead(e storage.Entry) error {
+	if len(e.Data) == 0 {
+		return nil
+	}
+	out, err := s.apply(e)
+	if err == nil {
+		s.publish(out.View)
+	}
+	return err
+}
+
 func (s *Store) apply(e storage.Entry) (Outcome, error) {
 	env, body, err := envelope.Parse(e.Data)
 	if err != nil {

@@ -86,32 +86,18 @@ func check(dir string, m *Manifest) error {
 	return nil
 }
 
-// target is the data folder that is being made.
-type target struct {
-	dir   string
-	log   *storage.Log
-	state *storage.State
-}
-
 func restore(dir, dataDir, name string, m *Manifest, logger *slog.Logger) (c meta.Cluster, err error) {
-	logCfg := storage.DefaultLogConfig(filepath.Join(dataDir, "log"))
-	stateCfg := storage.DefaultStateConfig(filepath.Join(dataDir, "state"))
-	logCfg.Logger, stateCfg.Logger = logger, logger
-	log, err := storage.OpenLog(logCfg)
+	to, err := openStores(dataDir, logger)
 	if err != nil {
 		return c, err
 	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	state, err := storage.OpenState(stateCfg)
-	if err != nil {
-		return c, err
-	}
-	defer func() { err = errors.Join(err, state.Close()) }()
+	defer func() { err = errors.Join(err, to.close()) }()
+	log := to.log
 	id, err := identity.Start(log, rand.Reader)
 	if err != nil {
 		return c, err
 	}
-	t := &target{dir: dir, log: log, state: state}
+	t := &target{dir: dir, stores: to}
 	node := meta.Node{ID: id.Node, Name: name, Boot: id.Boot, Life: id.Life, Version: config.Version(), Features: meta.Features{Min: 1, Max: 1}}
 	c, replicas, err := t.meta(m.Files[0], node)
 	if err != nil {
@@ -127,6 +113,12 @@ func restore(dir, dataDir, name string, m *Manifest, logger *slog.Logger) (c met
 	}
 	b := member.Belonging{Cluster: c.ID, Name: c.Name, Partitions: c.Partitions, HashSeed: c.HashSeed, Replica: replicas[0], Node: name, Founder: true}
 	return c, member.Record(log, b)
+}
+
+// target is the data folder that is being made of the backup in dir.
+type target struct {
+	*stores
+	dir string
 }
 
 // open returns a file's records.
@@ -204,27 +196,21 @@ func (t *target) meta(f File, n meta.Node) (c meta.Cluster, replicas []storage.R
 	}
 	var id meta.ClusterID
 	_, _ = rand.Read(id[:]) // never fails, says its documentation
-	records, replicas, c, err := meta.Refound(old, id, n, head.GetIndex()+Jump, time.Now().UnixMilli())
+	made, err := meta.Refound(old, meta.Refounding{Cluster: id, Node: n, Applied: head.GetIndex() + Jump, NowMs: time.Now().UnixMilli()})
 	if err != nil {
 		return c, nil, err
 	}
-	stage, err := t.state.NewStage(meta.MetaGroup)
-	if err != nil {
-		return c, nil, err
-	}
-	for _, r := range records {
-		if err := stage.Add(r.Key, r.Value); err != nil {
-			return c, nil, err
-		}
-	}
-	lower, upper := (*meta.Store)(nil).KeyRange()
-	return c, replicas, t.install(stage, meta.MetaGroup, replicas[0], head, lower, upper)
+	return made.Cluster, made.Replicas, t.putMeta(made, position(head))
+}
+
+// position is where the group of a file goes on.
+func position(head *waystationv1.GroupHead) storage.Position {
+	return storage.Position{Index: head.GetIndex() + Jump, Term: head.GetTerm() + 1}
 }
 
 func (t *target) partition(f File, replica storage.ReplicaID) error {
 	g := storage.GroupID(f.Group)
-	part := uint32(g) - 1
-	lower, upper := binary.BigEndian.AppendUint16(nil, uint16(part)), binary.BigEndian.AppendUint32(nil, (part+1)<<16)[:2]
+	lower, upper := repository.KeyRange(repository.PartitionID(g - 1))
 	stage, err := t.state.NewStage(g)
 	if err != nil {
 		return err
@@ -239,20 +225,5 @@ func (t *target) partition(f File, replica storage.ReplicaID) error {
 	if err != nil {
 		return err
 	}
-	return t.install(stage, g, replica, head, lower, upper)
-}
-
-// install makes a replica of what is staged: with an empty log behind it.
-func (t *target) install(stage *storage.Stage, g storage.GroupID, replica storage.ReplicaID, head *waystationv1.GroupHead, lower, upper []byte) error {
-	if err := stage.Seal(); err != nil {
-		return err
-	}
-	if err := t.state.Install(g, lower, upper); err != nil {
-		return err
-	}
-	at := storage.Position{Index: head.GetIndex() + Jump, Term: head.GetTerm() + 1}
-	batch := t.log.NewBatch()
-	batch.PutReplica(storage.ReplicaMeta{Group: g, Replica: replica, State: storage.ReplicaLive, Truncated: at})
-	batch.SetHardState(g, storage.HardState{Term: at.Term, Commit: at.Index})
-	return batch.Commit(true)
+	return t.install(stage, storage.ReplicaMeta{Group: g, Replica: replica, Truncated: position(head)}, lower, upper)
 }

@@ -71,6 +71,7 @@ func commands() []command {
 		{"remove", "NODE", "end a node's membership for good", runRemove},
 		{"backup", "DIR", "write a backup of the cluster into a new folder", runBackup},
 		{"restore", "DIR --data-dir NEW", "make a new cluster's first node out of a backup", runRestore},
+		{"recover", "--data-dir DIR", "go on without a majority that is gone for good", runRecover},
 		{"verify", "", "compare the replicas, and read every payload", runVerify},
 		{"version", "", "print the version", runVersion},
 	}

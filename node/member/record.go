@@ -101,3 +101,7 @@ func save(log *storage.Log, b Belonging) error {
 // Record writes, with a sync, which cluster a data folder belongs to that no node
 // runs on yet.
 func Record(log *storage.Log, b Belonging) error { return save(log, b) }
+
+// Load returns which cluster a data folder belongs to that no node runs on; found
+// is false if to none yet.
+func Load(log *storage.Log) (b Belonging, found bool, err error) { return load(log) }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/waystation/waystation/cluster/gossip"
 	"github.com/waystation/waystation/node/api"
+	"github.com/waystation/waystation/node/backup"
 	"github.com/waystation/waystation/node/config"
 	"github.com/waystation/waystation/node/member"
 	"github.com/waystation/waystation/storage"
@@ -53,6 +54,9 @@ func runWith(ctx context.Context, cfg config.Config, fs storage.FS, stdout io.Wr
 		return fmt.Errorf("--data-dir: %w", err)
 	}
 	r.cfg.DataDir = dir
+	if err := backup.Interrupted(dir); err != nil {
+		return errors.Join(err, lock.Close())
+	}
 	return errors.Join(r.run(ctx), lock.Close())
 }
 
