@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,7 +34,7 @@ func remove(ctx context.Context, targets string, going []*fleet.Node, stay int) 
 			return err
 		}
 	}
-	if err := emptied(ctx, c, going, stay); err != nil {
+	if err := emptied(ctx, c, going); err != nil {
 		return err
 	}
 	for _, n := range going {
@@ -45,18 +46,14 @@ func remove(ctx context.Context, targets string, going []*fleet.Node, stay int) 
 	return nil
 }
 
-// emptied waits until nodes hold nothing. Where an even number stays, one of them
-// keeps its replicas until it is removed, so that the number of voters is odd.
-func emptied(ctx context.Context, c *client.Client, going []*fleet.Node, stay int) error {
+// emptied waits until nodes hold nothing.
+func emptied(ctx context.Context, c *client.Client, going []*fleet.Node) error {
 	tick := time.NewTicker(removePoll)
 	defer tick.Stop()
 	for {
 		info, err := c.Cluster(ctx)
-		if err == nil {
-			holding, leading := held(info, going)
-			if leading == 0 && (holding == 0 || holding == 1 && stay%2 == 0) {
-				return nil
-			}
+		if err == nil && holding(info, going) == 0 {
+			return nil
 		}
 		select {
 		case <-tick.C:
@@ -66,20 +63,12 @@ func emptied(ctx context.Context, c *client.Client, going []*fleet.Node, stay in
 	}
 }
 
-// held counts the nodes that hold something, and those that lead something.
-func held(info *client.ClusterInfo, nodes []*fleet.Node) (holding, leading int) {
+// holding counts what nodes hold.
+func holding(info *client.ClusterInfo, nodes []*fleet.Node) (n int) {
 	for _, x := range info.Nodes {
-		for _, n := range nodes {
-			if x.Name != n.Name() {
-				continue
-			}
-			if x.Replicas > 0 {
-				holding++
-			}
-			if x.Leaders > 0 {
-				leading++
-			}
+		if slices.ContainsFunc(nodes, func(n *fleet.Node) bool { return n.Name() == x.Name }) {
+			n += int(x.Replicas + x.Leaders)
 		}
 	}
-	return holding, leading
+	return n
 }

@@ -26,9 +26,10 @@
 // Voters get fewer only because somebody asked: by draining or removing nodes,
 // or by a lower replication. A node that fails, or that the caller gives up as
 // lost, is replaced where another node can take its place, and kept in the map
-// where none can. A draining node keeps a replica that no other can take; and
-// where the nodes that stay are an even number, one of those that drain stays
-// as the odd voter, until it is removed. Blocked says so.
+// where none can. A node that drains, or was removed, was asked to go: where two
+// of three stay, they hold a voter and a learner, as a new cluster of two would.
+// It keeps only what the nodes that stay cannot take because they are lost, or
+// because there are none. Blocked says so.
 //
 // # How fast
 //

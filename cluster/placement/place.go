@@ -51,8 +51,7 @@ func (p *plan) placePartition(g storage.GroupID, current []meta.Replica) []choic
 	}
 	copies := min(p.replication, p.asked)
 	want := odd(copies)
-	copies, want = p.withDraining(current, copies, want, p.replication)
-	picks := p.spread(g, min(copies, p.replication, p.asked))
+	picks := p.spread(g, copies)
 	for _, n := range picks {
 		n.load++
 	}
@@ -68,7 +67,6 @@ func (p *plan) placeMeta(current []meta.Replica) []choice {
 	} else {
 		copies := min(meta.MaxVoters, p.asked)
 		want := odd(copies)
-		copies, want = p.withDraining(current, copies, want, meta.MaxVoters)
 		picks := p.fill(meta.MetaGroup, current, slices.Clone(p.standing), copies, want)
 		out = p.roles(current, picks, want)
 	}
@@ -88,20 +86,6 @@ func (p *plan) asIs(g storage.GroupID, current []meta.Replica) []choice {
 		p.block(g, out[i].node, "keeps its replica: no node stands that could take it")
 	}
 	return out
-}
-
-// withDraining keeps a draining voter as the odd one, where those that stay are
-// an even number: without it one of them could not vote either.
-func (p *plan) withDraining(current []meta.Replica, copies, want, most int) (int, int) {
-	if copies < 2 || copies%2 == 1 || copies >= most || currentVoters(current) <= copies {
-		return copies, want
-	}
-	for _, r := range current {
-		if r.Role == meta.Voter && p.node(r.Node).State == meta.NodeDraining {
-			return copies + 1, copies + 1
-		}
-	}
-	return copies, want
 }
 
 // spread returns the n nodes that rank first for a group, with its zones spread
@@ -183,8 +167,11 @@ func (p *plan) roles(current []meta.Replica, picks []*node, want int) []choice {
 	for len(chosen) < want {
 		best := slices.MinFunc(left, func(a, b *node) int {
 			if want == 1 {
-				// The only voter has to be asked before it can be replaced.
-				if c := boolCompare(votes(b) && b.State == meta.NodeActive, votes(a) && a.State == meta.NodeActive); c != 0 {
+				// The only voter has to be asked before it can be replaced. Of several
+				// that vote, one is left that is there now.
+				keeps := func(n *node) bool { return votes(n) && n.State == meta.NodeActive }
+				several := currentVoters(current) > 1
+				if c := cmp.Or(boolCompare(several && a.unfit, several && b.unfit), boolCompare(keeps(b), keeps(a))); c != 0 {
 					return c
 				}
 			}

@@ -180,10 +180,15 @@ func TestGrowAndShrink(t *testing.T) {
 
 	w.set(3, meta.NodeDraining)
 	w.run()
-	w.expect("one drains, nobody takes its place", with(all(8, "1 2 3"), "1 2 3"))
-	if r := w.next(); len(r.Blocked) != 9 || !strings.Contains(r.Blocked[1].Text, "partition 0: node n3 drains") {
+	w.expect("one drains, those that stay are as two", with(all(8, "1 (2)"), "1 (2 3)"))
+	if r := w.next(); len(r.Blocked) != 0 {
 		t.Fatalf("blocked: %+v", r.Blocked)
 	}
+	w.set(3, meta.NodeActive)
+	w.run()
+	w.expect("it stays after all", with(all(8, "1 2 3"), "1 2 3"))
+	w.set(3, meta.NodeDraining)
+	w.run()
 	w.set(2, meta.NodeDraining)
 	w.run()
 	w.expect("two drain", with(all(8, "1"), "1 (2 3)"))
@@ -207,6 +212,21 @@ func TestRemovalsOneByOne(t *testing.T) {
 	w.set(2, meta.NodeDraining)
 	w.run()
 	w.expect("the voter drains", with(all(4, "3"), "3 (2)"))
+}
+
+// Of three voters, one is left where a node is asked to go: one that is there.
+func TestTheOneThatIsLeftIsThere(t *testing.T) {
+	w := newWorld(t, 4, "")
+	w.join(2, "")
+	w.join(3, "")
+	w.run()
+	w.unfit = []identity.NodeID{id(1)}
+	w.set(3, meta.NodeDraining)
+	w.run()
+	w.expect("the first is away", with(all(4, "2 (1)"), "2 (1 3)"))
+	w.unfit = []identity.NodeID{id(2)}
+	w.run()
+	w.expect("the only voter is away", with(all(4, "2 (1)"), "2 (1 3)"))
 }
 
 func TestNobodyLeft(t *testing.T) {

@@ -219,9 +219,8 @@ func (f *Fleet) Resize(ctx context.Context, n int, began func(what string)) erro
 	return nil
 }
 
-// shrink takes the last nodes out of the cluster, all at once: of two that drain
-// one after the other, the first would have to wait for the second, because the
-// number of voters is odd.
+// shrink takes the last nodes out of the cluster, all at once: what the first gives
+// away must not go to the second.
 func (f *Fleet) shrink(ctx context.Context, n int) error {
 	going := f.list()[n:]
 	for i, x := range going {

@@ -86,27 +86,35 @@ func startNode(t *testing.T) *config.Endpoints {
 	cfg.Name, cfg.Listen, cfg.HTTP, cfg.Partitions, cfg.Limits.DiskReserve = "test", "127.0.0.1:0", "127.0.0.1:0", 4, 0
 	cfg.Gossip, cfg.Peer, cfg.Join = "127.0.0.1:0", "127.0.0.1:0", "none"
 	cfg.Seed.BackoffBase = 50 * time.Millisecond
+	e, _ := serve(t, cfg)
+	return e
+}
+
+// serve runs a node until the test ends, or stop is called.
+func serve(t *testing.T, cfg config.Config) (e *config.Endpoints, stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Run(ctx, cfg, io.Discard, slog.New(slog.DiscardHandler)) }()
-	t.Cleanup(func() {
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("stop: %v", err)
 		}
 	})
-	deadline := time.Now().Add(20 * time.Second)
+	t.Cleanup(stop)
+	deadline := time.Now().Add(time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for range tick.C {
 		if e, err := config.ReadEndpoints(cfg.DataDir); err == nil {
-			return e
+			return e, stop
 		}
 		if time.Now().After(deadline) || len(ended) > 0 {
 			t.Fatal("the node does not start")
 		}
 	}
-	return nil
+	return nil, stop
 }
 
 // result is how a command ended.

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -68,84 +67,4 @@ func movesOf(r *waystationv1.DescribeClusterResponse) (moves []string) {
 		}
 	}
 	return moves
-}
-
-// runDrain asks for a drain and follows it until the node holds nothing.
-func runDrain(ctx context.Context, s Streams, args []string) error {
-	fs, _ := flags("drain")
-	addr := addrFlag(fs)
-	undo := fs.Bool("undo", false, "make the node an ordinary one again")
-	wait := fs.Duration("wait", 10*time.Minute, "how long to follow it; 0: not at all")
-	if err := parse(s, fs, args, "drain NODE [flags]"); err != nil {
-		return helped(err)
-	}
-	if fs.NArg() != 1 {
-		return usagef("drain: want one node, by the name or id that `nodes` shows")
-	}
-	n, err := look(ctx, s, *addr)
-	if err != nil {
-		return err
-	}
-	defer n.close()
-	if _, err := call(ctx, n, n.DrainNode, &waystationv1.DrainNodeRequest{Node: fs.Arg(0), Undo: *undo}); err != nil {
-		return err
-	}
-	if *undo || *wait == 0 {
-		return nil
-	}
-	return followDrain(ctx, s, n, fs.Arg(0), *wait)
-}
-
-const followEvery = 250 * time.Millisecond
-
-// followDrain prints what is left of a node whenever that changes, until nothing
-// is.
-func followDrain(ctx context.Context, s Streams, n *node, name string, wait time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, wait)
-	defer cancel()
-	tick := time.NewTicker(followEvery)
-	defer tick.Stop()
-	said := ""
-	for {
-		answer, err := call(ctx, n, n.DescribeCluster, &waystationv1.DescribeClusterRequest{})
-		if err != nil && ctx.Err() == nil {
-			return err
-		}
-		for _, x := range answer.GetNodes() {
-			if x.GetName() != name && x.GetId() != name {
-				continue
-			}
-			if x.GetReplicas() == 0 {
-				_, err := fmt.Fprintf(s.Out, "%s holds no partition any more: it can be stopped, or removed for good\n", x.GetName())
-				return err
-			}
-			if now := fmt.Sprintf("%s: %d replicas, leads %d; %d groups move", x.GetName(), x.GetReplicas(), x.GetLeaders(), len(movesOf(answer))); now != said {
-				said = now
-				fmt.Fprintln(s.Out, now)
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return errors.New("the node still holds replicas, perhaps because there is no other node for them: see `nodes`")
-		}
-	}
-}
-
-func runRemove(ctx context.Context, s Streams, args []string) error {
-	fs, _ := flags("remove")
-	addr := addrFlag(fs)
-	if err := parse(s, fs, args, "remove NODE [flags]"); err != nil {
-		return helped(err)
-	}
-	if fs.NArg() != 1 {
-		return usagef("remove: want one node, by the name or id that `nodes` shows; `drain` it first if it runs")
-	}
-	n, err := look(ctx, s, *addr)
-	if err != nil {
-		return err
-	}
-	defer n.close()
-	_, err = call(ctx, n, n.RemoveNode, &waystationv1.RemoveNodeRequest{Node: fs.Arg(0)})
-	return err
 }

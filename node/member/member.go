@@ -99,6 +99,8 @@ type Member struct {
 	state     atomic.Uint32 // gossip.State
 	leaders   leaders
 	moves     moves
+	acked     acked
+	begin     time.Time
 	gate      cluster.Gate
 
 	ctx    context.Context // ends with Stop
@@ -108,7 +110,7 @@ type Member struct {
 	leads  chan struct{} // a leader may have changed
 	// resigning has the leaderships handed over at once.
 	resigning chan struct{}
-	stop   sync.Once
+	stop      sync.Once
 
 	host    string // the name before rename; Belong's alone, as is renamed
 	renamed int
@@ -116,7 +118,10 @@ type Member struct {
 
 // Open listens to the other nodes.
 func Open(cfg Config) (*Member, error) {
-	m := &Member{cfg: cfg, log: cfg.Logger, pool: peers.NewPool(cfg.TLS), bell: make(chan struct{}, 1), leads: make(chan struct{}, 1), resigning: make(chan struct{}, 1)}
+	m := &Member{
+		cfg: cfg, log: cfg.Logger, begin: time.Now(), pool: peers.NewPool(cfg.TLS),
+		bell: make(chan struct{}, 1), leads: make(chan struct{}, 1), resigning: make(chan struct{}, 1),
+	}
 	if m.cfg.Format == 0 {
 		m.cfg.Format = format
 	}

@@ -29,8 +29,6 @@ const stillEvery = time.Second
 
 // moves are the movers of the groups that this node leads, or has led.
 type moves struct {
-	begin time.Time
-
 	mu sync.Mutex
 	of map[storage.GroupID]*groupMoves
 }
@@ -60,7 +58,7 @@ func (x *moves) group(g storage.GroupID) *groupMoves {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.of == nil {
-		x.of, x.begin = map[storage.GroupID]*groupMoves{}, time.Now()
+		x.of = map[storage.GroupID]*groupMoves{}
 	}
 	if x.of[g] == nil {
 		x.of[g] = &groupMoves{mover: mover.New(mover.DefaultConfig())}
@@ -77,7 +75,11 @@ func (m *Member) move() {
 	for {
 		v, avoid, resigns := p.Meta.View(), m.avoid(p), p.Resign()
 		for _, g := range p.Engine.Groups() {
-			switch st := p.Engine.Status(g); {
+			st := p.Engine.Status(g)
+			if st.Opened {
+				m.acked.look(g, st.Term, st.Commit, time.Since(m.begin))
+			}
+			switch {
 			case !st.Opened:
 			case resigns:
 				m.leave(p, v, &st, avoid)
@@ -142,13 +144,13 @@ func (m *Member) leave(p *Parts, v *meta.View, st *cluster.Status, avoid []ident
 func (m *Member) input(v *meta.View, st *cluster.Status, avoid []identity.NodeID) mover.Input {
 	return mover.Input{
 		Group: st.Group, View: v, Self: st.Replica, Term: st.Term, Conf: st.Conf, Commit: st.Commit,
-		Progress: st.Progress, Avoid: avoid, Now: time.Since(m.moves.begin),
+		Progress: st.Progress, Avoid: avoid, Now: time.Since(m.begin),
 	}
 }
 
 func (m *Member) step(p *Parts, v *meta.View, st *cluster.Status, avoid []identity.NodeID) {
 	x := m.moves.group(st.Group)
-	now := time.Since(m.moves.begin)
+	now := time.Since(m.begin)
 	if x.still && x.view == v && x.term == st.Term && slices.Equal(x.avoid, avoid) && now-x.at < stillEvery {
 		return
 	}

@@ -145,7 +145,8 @@ func (m *Member) report() *peerv1.ReportResponse {
 	for _, g := range p.Engine.Groups() {
 		st := p.Engine.Status(g)
 		r := &peerv1.GroupReport{
-			Group: uint32(g), Replica: uint64(st.Replica), Leader: uint64(st.Leader), Term: st.Term, Commit: st.Commit, Applied: st.Applied,
+			Group: uint32(g), Replica: uint64(st.Replica), Leader: uint64(st.Leader), Term: st.Term,
+			Commit: m.acked.index(g, st.Term, st.Commit), Applied: st.Applied,
 			Voters: numbers(st.Conf.Voters), Learners: numbers(st.Conf.Learners), Moves: m.moving(g),
 		}
 		if st.Err != nil {

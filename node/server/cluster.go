@@ -90,8 +90,24 @@ func (c *clusterView) setState(ctx context.Context, node string, state meta.Node
 	if !ok {
 		return &actors.Refusal{Code: actors.CodeNotFound, Field: "node", Message: "no node of the cluster has this name or id: see `nodes`"}
 	}
-	if members := v.NodesIn(meta.NodeJoining, meta.NodeActive, meta.NodeDraining); state != meta.NodeActive && len(members) == 1 {
-		return &actors.Refusal{Code: actors.CodeInvalidArgument, Field: "node", Message: "is the only node: its data would be gone; stop it instead"}
+	if why := lastOne(v, n.ID, state); why != "" {
+		return &actors.Refusal{Code: actors.CodeInvalidArgument, Field: "node", Message: why}
 	}
 	return c.node.calls.SetNodeState(ctx, n.ID, state)
+}
+
+// lastOne says why a node cannot go: there would be no other.
+func lastOne(v *meta.View, n identity.NodeID, state meta.NodeState) string {
+	if state == meta.NodeActive {
+		return ""
+	}
+	if len(v.NodesIn(meta.NodeJoining, meta.NodeActive, meta.NodeDraining)) == 1 {
+		return "is the only node: its data would be gone; stop it instead"
+	}
+	for _, other := range v.NodesIn(meta.NodeJoining, meta.NodeActive) {
+		if other.ID != n {
+			return ""
+		}
+	}
+	return "all others drain: none would be left to take what it has; undo the drain of another one first, or start a new one"
 }

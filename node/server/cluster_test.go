@@ -29,16 +29,6 @@ func (n *node) describe() *waystationv1.DescribeClusterResponse {
 	return d
 }
 
-// voting says whether every partition has want voters, and a leader.
-func voting(d *waystationv1.DescribeClusterResponse, want int) bool {
-	for _, p := range d.GetPartitions() {
-		if len(p.GetVoters()) != want || p.GetLeader() == "" {
-			return false
-		}
-	}
-	return true
-}
-
 // replicated says whether every partition is on want voters, and led.
 func replicated(d *waystationv1.DescribeClusterResponse, want int) bool {
 	for _, p := range d.GetPartitions() {

@@ -112,7 +112,8 @@ func nameOf(view *meta.View, g storage.GroupID, replica uint64) string {
 }
 
 // durable counts the voters that have all that is acknowledged on disk, as far as
-// the leader knows: itself, and who has been heard of and lacks nothing.
+// the leader knows: itself, and who has been heard of and lacks nothing but what is
+// on its way (the leader's word of what is committed leaves that out).
 func durable(leads *peerv1.GroupReport) uint32 {
 	n := uint32(1)
 	for _, p := range leads.GetProgress() {
