@@ -1,2 +1,2 @@
-// Package docs has no code: its script runs what the documents show.
+// Package docs has no code: its scripts run what the documents show.
 package docs
