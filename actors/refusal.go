@@ -57,6 +57,9 @@ type Refusal struct {
 	RetryAfter time.Duration
 	// Expected is the position that a GAP asks for.
 	Expected uint64
+	// Leader is the public address of the node that leads the packet's partition,
+	// where who refuses knows it and is another one; "" otherwise.
+	Leader string
 
 	reason string // the metric's label
 }

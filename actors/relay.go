@@ -4,17 +4,16 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"math/bits"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"github.com/cespare/xxhash/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/waystation/waystation/actors/repository"
+	"github.com/waystation/waystation/messages/partition"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -139,16 +138,10 @@ func PartitionOf(seed uint64, n int, repo []byte) repository.PartitionID {
 }
 
 func rangeOf(hash uint64, n int) repository.PartitionID {
-	at, _ := bits.Mul64(hash, uint64(n))
-	return repository.PartitionID(at)
+	return repository.PartitionID(partition.At(hash, n))
 }
 
-func hashRepo(seed uint64, repo []byte) uint64 {
-	var d xxhash.Digest
-	d.ResetWithSeed(seed)
-	_, _ = d.Write(repo) // never fails
-	return d.Sum64()
-}
+func hashRepo(seed uint64, repo []byte) uint64 { return partition.Hash(seed, repo) }
 
 // now is the relay's monotonic clock.
 func (r *Relay) now() time.Duration { return time.Since(r.started) }

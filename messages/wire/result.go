@@ -9,12 +9,14 @@ type ResultView struct {
 	Sequence uint64
 	// Duplicate and ContentDiffers are as in Receipt.
 	Duplicate, ContentDiffers bool
-	// Code, Field, Message, RetryAfterMs and Expected are as in Error.
+	// Code, Field, Message, RetryAfterMs, Expected and Leader are as in Error.
 	Code, Field, Message string
 	// RetryAfterMs is milliseconds.
 	RetryAfterMs int64
 	// Expected is the position that a GAP asks for.
 	Expected uint64
+	// Leader is an address.
+	Leader string
 }
 
 // AppendResult appends one element of PublishStreamResponse.results to b. Any
@@ -57,15 +59,16 @@ type refusal struct {
 	code, field, message string
 	retryAfterMs         int64
 	expected             uint64
+	leader               string
 }
 
 func (r *ResultView) refusal() refusal {
-	return refusal{text(r.Code), text(r.Field), text(r.Message), r.RetryAfterMs, r.Expected}
+	return refusal{text(r.Code), text(r.Field), text(r.Message), r.RetryAfterMs, r.Expected, text(r.Leader)}
 }
 
 func (e *refusal) size() int {
 	return sizeBytes(len(e.code)) + sizeBytes(len(e.field)) + sizeBytes(len(e.message)) +
-		sizeUint(uint64(e.retryAfterMs)) + sizeUint(e.expected)
+		sizeUint(uint64(e.retryAfterMs)) + sizeUint(e.expected) + sizeBytes(len(e.leader))
 }
 
 func (e *refusal) append(b []byte) []byte {
@@ -73,5 +76,6 @@ func (e *refusal) append(b []byte) []byte {
 	b = appendBytes(b, 2<<3|byte(bytes), e.field)
 	b = appendBytes(b, 3<<3|byte(bytes), e.message)
 	b = appendUint(b, 4<<3|byte(varint), uint64(e.retryAfterMs))
-	return appendUint(b, 5<<3|byte(varint), e.expected)
+	b = appendUint(b, 5<<3|byte(varint), e.expected)
+	return appendBytes(b, 6<<3|byte(bytes), e.leader)
 }

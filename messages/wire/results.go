@@ -75,6 +75,8 @@ func (r *ResultView) parseError(refusal []byte) (ok bool) {
 			r.RetryAfterMs = int64(s.value)
 		case 5<<3 | varint:
 			r.Expected = s.value
+		case 6<<3 | bytes:
+			r.Leader = string(s.bytes)
 		}
 	}
 	return !s.bad

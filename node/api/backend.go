@@ -18,6 +18,16 @@ type Relay interface {
 	Parked(repo string) bool
 }
 
+// Routed is a Relay that forwards, and tells senders who leads what, so that they
+// need not have it forward.
+type Routed interface {
+	Relay
+	// Routes is a PublishStreamResponse with routes and nothing else, which never
+	// changes, and a channel that is closed once there is another one. Both are nil
+	// as long as nothing is known.
+	Routes() (message []byte, changed <-chan struct{})
+}
+
 // Cluster knows nodes, partitions and producers.
 type Cluster interface {
 	// OpenProducer gives a producer's name its next epoch, once all partitions

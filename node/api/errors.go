@@ -31,6 +31,7 @@ type callError struct {
 	Code, Field, Message string
 	RetryAfter           time.Duration
 	Expected             uint64
+	Leader               string
 	HTTP                 int // 0: that of Code
 }
 
@@ -89,7 +90,7 @@ func errorOf(err error) *callError {
 }
 
 func refused(r *actors.Refusal) *callError {
-	return &callError{Code: r.Code, Field: r.Field, Message: r.Message, RetryAfter: r.RetryAfter, Expected: r.Expected}
+	return &callError{Code: r.Code, Field: r.Field, Message: r.Message, RetryAfter: r.RetryAfter, Expected: r.Expected, Leader: r.Leader}
 }
 
 // grpcCode maps a code; those that gRPC does not have are failed preconditions,
@@ -146,7 +147,7 @@ func (e *callError) httpStatus() int {
 func errorFrom(e *waystationv1.Error) *callError {
 	return &callError{
 		Code: e.GetCode(), Field: e.GetField(), Message: e.GetMessage(),
-		RetryAfter: time.Duration(e.GetRetryAfterMs()) * time.Millisecond, Expected: e.GetExpectedSequence(),
+		RetryAfter: time.Duration(e.GetRetryAfterMs()) * time.Millisecond, Expected: e.GetExpectedSequence(), Leader: e.GetLeader(),
 	}
 }
 
@@ -154,7 +155,7 @@ func errorFrom(e *waystationv1.Error) *callError {
 func (e *callError) proto() *waystationv1.Error {
 	return &waystationv1.Error{
 		Code: e.Code, Field: e.Field, Message: e.Message,
-		RetryAfterMs: e.RetryAfter.Milliseconds(), ExpectedSequence: e.Expected,
+		RetryAfterMs: e.RetryAfter.Milliseconds(), ExpectedSequence: e.Expected, Leader: e.Leader,
 	}
 }
 

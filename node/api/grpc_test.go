@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -427,4 +428,61 @@ func TestAnswersAfterTheStream(t *testing.T) {
 	if f.relay.freed != 1 {
 		t.Error("the frame was not given back")
 	}
+}
+
+// routedRelay tells routes.
+type routedRelay struct {
+	*fakeRelay
+	mu      sync.Mutex
+	message []byte
+	changed chan struct{}
+}
+
+func (r *routedRelay) Routes() ([]byte, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.message, r.changed
+}
+
+func (r *routedRelay) tell(t *testing.T, node string) {
+	t.Helper()
+	message, err := proto.Marshal(&waystationv1.PublishStreamResponse{Routes: &waystationv1.Routes{NodeId: node}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.changed != nil {
+		close(r.changed)
+	}
+	r.message, r.changed = message, make(chan struct{})
+}
+
+// TestPublishStreamTellsRoutes: before the first receipt, and whenever they change,
+// also to who sends nothing.
+func TestPublishStreamTellsRoutes(t *testing.T) {
+	f, _, c := grpcFixture(t)
+	r := &routedRelay{fakeRelay: f.relay}
+	r.tell(t, "a")
+	f.calls.relay = r
+	s, err := c.PublishStream(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect := func(node string) {
+		t.Helper()
+		if resp, err := s.Recv(); err != nil || resp.GetRoutes().GetNodeId() != node || len(resp.GetResults()) > 0 {
+			t.Fatalf("got %v, %v, want the routes of %s", resp, err, node)
+		}
+	}
+	expect("a")
+	r.tell(t, "b")
+	expect("b")
+	f.relay.refuse = &actors.Refusal{Code: actors.CodeUnavailable, RetryAfter: time.Second, Leader: "c:1"}
+	send(t, s, code("a", nil))
+	if resp, err := s.Recv(); err != nil || resp.GetRoutes() != nil || resp.GetResults()[0].GetError().GetLeader() != "c:1" {
+		t.Fatalf("got %v, %v, want a refusal that names the leader", resp, err)
+	}
+	r.tell(t, "c")
+	expect("c")
 }

@@ -59,6 +59,10 @@ func (p *publishStream) run(wg *sync.WaitGroup) error {
 	}()
 	defer p.close()
 	draining := p.calls.health.Draining()
+	rerouted, err := p.tellRoutes()
+	if err != nil {
+		return err
+	}
 	for {
 		chunks, answers, cause, done := p.take()
 		for _, chunk := range chunks {
@@ -75,6 +79,10 @@ func (p *publishStream) run(wg *sync.WaitGroup) error {
 		}
 		select {
 		case <-p.wake:
+		case <-rerouted:
+			if rerouted, err = p.tellRoutes(); err != nil {
+				return err
+			}
 		case <-draining:
 			// What was offered is answered still; what comes now is the next node's.
 			draining = nil
@@ -84,6 +92,20 @@ func (p *publishStream) run(wg *sync.WaitGroup) error {
 			return p.stream.Context().Err()
 		}
 	}
+}
+
+// tellRoutes sends who leads what, and returns what is closed when that changes:
+// nil where nothing is forwarded.
+func (p *publishStream) tellRoutes() (changed <-chan struct{}, err error) {
+	r, ok := p.calls.relay.(Routed)
+	if !ok {
+		return nil, nil
+	}
+	message, changed := r.Routes()
+	if message == nil {
+		return changed, nil
+	}
+	return changed, p.stream.SendMsg(&codec.Raw{Bytes: message})
 }
 
 func streamEnd(cause error) error {
@@ -159,6 +181,7 @@ func (p *publishStream) append(r *actors.PublishResult) {
 	if f := r.Refusal; f != nil {
 		v = wire.ResultView{
 			Code: f.Code, Field: f.Field, Message: f.Message, RetryAfterMs: f.RetryAfter.Milliseconds(), Expected: f.Expected,
+			Leader: f.Leader,
 		}
 	}
 	p.last = wire.AppendResult(p.last, r.Index, &v)

@@ -18,16 +18,22 @@ const followEvery = time.Second
 // hear of itself.
 const askEvery = 300 * time.Millisecond
 
+// leadership is a leader, zero if none is known, and the term in which it leads.
+type leadership struct {
+	node identity.NodeID
+	term uint64
+}
+
 // leaders is who leads the partitions, as far as this node knows. Readers take
 // what is there; the follower replaces it.
 type leaders struct {
 	mu      sync.Mutex
-	of      []identity.NodeID // by partition; zero: unknown
+	of      []leadership // by partition
 	changed chan struct{}
 }
 
 // set says whether anything is new.
-func (l *leaders) set(of []identity.NodeID) bool {
+func (l *leaders) set(of []leadership) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if slices.Equal(l.of, of) {
@@ -43,13 +49,19 @@ func (l *leaders) set(of []identity.NodeID) bool {
 
 // Leader returns the node that leads a partition.
 func (m *Member) Leader(partition uint16) (identity.NodeID, bool) {
+	n, _, ok := m.LeaderIn(partition)
+	return n, ok
+}
+
+// LeaderIn is Leader with the term in which the node leads.
+func (m *Member) LeaderIn(partition uint16) (n identity.NodeID, term uint64, ok bool) {
 	l := &m.leaders
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if int(partition) >= len(l.of) || l.of[partition].IsZero() {
-		return identity.NodeID{}, false
+	if int(partition) >= len(l.of) || l.of[partition].node.IsZero() {
+		return n, 0, false
 	}
-	return l.of[partition], true
+	return l.of[partition].node, l.of[partition].term, true
 }
 
 // LeadersChanged is closed when a partition has another leader than now.
@@ -69,8 +81,8 @@ func (m *Member) follow() {
 	p := m.parts.Load()
 	timer := time.NewTimer(followEvery)
 	defer timer.Stop()
-	var of []identity.NodeID
-	told := map[storage.GroupID]identity.NodeID{}
+	var of []leadership
+	told := map[storage.GroupID]leadership{}
 	asked := time.Now()
 	for {
 		v, foreign := p.Meta.View(), false
@@ -111,27 +123,28 @@ func (m *Member) Changed(storage.GroupID) {
 }
 
 // leaderOf says who leads a group of which this node has a replica.
-func (m *Member) leaderOf(p *Parts, v *meta.View, g storage.GroupID) (n identity.NodeID, here bool) {
+func (m *Member) leaderOf(p *Parts, v *meta.View, g storage.GroupID) (l leadership, here bool) {
 	st := p.Engine.Status(g)
 	if st.Err != nil || st.Conf.Empty() {
-		return n, false
+		return l, false
 	}
 	if st.Leader != 0 {
-		n, _ = v.NodeOf(g, st.Leader)
+		l.node, _ = v.NodeOf(g, st.Leader)
+		l.term = st.Term
 	}
-	return n, true
+	return l, true
 }
 
 // askLeaders asks all nodes what they lead.
-func (m *Member) askLeaders(v *meta.View) map[storage.GroupID]identity.NodeID {
+func (m *Member) askLeaders(v *meta.View) map[storage.GroupID]leadership {
 	ctx, cancel := context.WithTimeout(m.ctx, askEvery)
 	defer cancel()
-	told, terms := map[storage.GroupID]identity.NodeID{}, map[storage.GroupID]uint64{}
+	told := map[storage.GroupID]leadership{}
 	for _, r := range m.Reports(ctx) {
 		for _, x := range r.GetGroups() {
 			g := storage.GroupID(x.GetGroup())
-			if n, ok := v.NodeOf(g, storage.ReplicaID(x.GetLeader())); ok && x.GetTerm() >= terms[g] {
-				told[g], terms[g] = n, x.GetTerm()
+			if n, ok := v.NodeOf(g, storage.ReplicaID(x.GetLeader())); ok && x.GetTerm() >= told[g].term {
+				told[g] = leadership{n, x.GetTerm()}
 			}
 		}
 	}

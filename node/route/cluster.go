@@ -5,9 +5,11 @@ import "github.com/waystation/waystation/actors/repository"
 // Cluster says who leads. All methods are quick, and may be called at the same
 // time.
 type Cluster interface {
-	// Leader is the node that leads a partition; local says that it is this one. ok
-	// is false as long as nobody is known to.
-	Leader(p repository.PartitionID) (node string, local, ok bool)
+	// Leader is the node that leads a partition. ok is false as long as nobody is
+	// known to.
+	Leader(p repository.PartitionID) (l Leader, ok bool)
+	// Self is this node; only its PeerAddr may be missing.
+	Self() Node
 	// Nodes are the other nodes that serve.
 	Nodes() []Node
 	// Changed is closed when a leader or a node is another one than now.
@@ -16,7 +18,16 @@ type Cluster interface {
 	Suspect(p repository.PartitionID, node string)
 }
 
-// Node is another node.
+// Leader is a partition's leader.
+type Leader struct {
+	// Node is its ID; Local says that it is this one.
+	Node  string
+	Local bool
+	// Term is when it leads: what nodes say of a higher one is newer.
+	Term uint64
+}
+
+// Node is a node.
 type Node struct {
 	// ID is what Leader names it by.
 	ID string

@@ -13,6 +13,8 @@ type Config struct {
 	// Partitions and HashSeed are the cluster's, as in actors.Config.
 	Partitions int
 	HashSeed   uint64
+	// ClusterID is what clients know the cluster by.
+	ClusterID string
 	// Limits are those of the public interface, the same on every node.
 	Limits wire.Limits
 

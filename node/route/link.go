@@ -19,6 +19,8 @@ import (
 type link struct {
 	r    *Router
 	node Node
+	// The router's refusals with the node's address.
+	unsent, credit, moving *actors.Refusal
 
 	ctx    context.Context // ends with the link
 	cancel context.CancelFunc
@@ -46,6 +48,7 @@ type frame struct {
 
 func (r *Router) newLink(n Node) *link {
 	l := &link{
+		unsent: naming(refusedUnsent, n.GRPCAddr), credit: naming(refusedCredit, n.GRPCAddr), moving: naming(refusedMoving, n.GRPCAddr),
 		r: r, node: n, ended: make(chan struct{}), wake: make(chan struct{}, 1), flying: make([]load, r.cfg.Partitions),
 	}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -64,13 +67,13 @@ func (l *link) put(p *wire.Packet, partition repository.PartitionID, index uint6
 	f := &l.flying[partition]
 	switch {
 	case l.closed:
-		return refusedUnsent
+		return l.unsent
 	case f.packets > 0 && (f.packets >= l.r.cfg.CreditPackets || f.bytes+n > l.r.cfg.CreditBytes):
-		return refusedCredit
+		return l.credit
 	case l.slots.open >= l.r.cfg.LinkPackets:
-		return refusedCredit
+		return l.credit
 	case !l.down.IsZero() && time.Now().Before(l.down):
-		return refusedUnsent
+		return l.unsent
 	}
 	if l.slots.open == 0 {
 		l.asked = time.Now()
@@ -163,7 +166,7 @@ func (l *link) abandon(p repository.PartitionID) {
 // refuse answers a packet that will not be answered any more by the node. The
 // caller holds l.mu.
 func (l *link) refuse(out *answers, ordinal uint64, s *slot) {
-	why := refusedUnsent
+	why := l.unsent
 	if ordinal < l.sent {
 		why = refusedUnknown
 	}

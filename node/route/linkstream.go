@@ -133,6 +133,7 @@ func (l *link) answer(message []byte, out *answers) error {
 			r.Refusal = &actors.Refusal{
 				Code: v.Code, Field: v.Field, Message: v.Message,
 				RetryAfter: time.Duration(v.RetryAfterMs) * time.Millisecond, Expected: v.Expected,
+				Leader: l.r.elsewhere(s.partition, l.node.ID),
 			}
 			if n := len(suspects); v.Code == actors.CodeUnavailable && (n == 0 || suspects[n-1] != s.partition) {
 				suspects = append(suspects, s.partition)

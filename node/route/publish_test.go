@@ -154,8 +154,8 @@ func TestForwardingIsOneHop(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.nodes[0].router.split(&wrong, &actors.Frame{Packets: []wire.Packet{p}}, s)
-	if a := s.await(0); a.code() != actors.CodeUnavailable || !a.refusal.Retriable() {
-		t.Errorf("got %+v", a)
+	if a := s.await(0); a.code() != actors.CodeUnavailable || !a.refusal.Retriable() || a.refusal.Leader != "public-c:1" {
+		t.Errorf("got %+v, %+v, want a refusal that names c", a, a.refusal)
 	}
 	await(t, "b to be suspected", func() bool {
 		c.nodes[0].seen.mu.Lock()

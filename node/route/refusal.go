@@ -40,6 +40,13 @@ var (
 	}
 )
 
+// naming returns r with the leader's public address.
+func naming(r *actors.Refusal, leader string) *actors.Refusal {
+	c := *r
+	c.Leader = leader
+	return &c
+}
+
 // refusalOf is the refusal that e carries; nil for none.
 func refusalOf(e *waystationv1.Error) *actors.Refusal {
 	if e == nil {
@@ -47,7 +54,7 @@ func refusalOf(e *waystationv1.Error) *actors.Refusal {
 	}
 	return &actors.Refusal{
 		Code: e.GetCode(), Field: e.GetField(), Message: e.GetMessage(),
-		RetryAfter: time.Duration(e.GetRetryAfterMs()) * time.Millisecond, Expected: e.GetExpectedSequence(),
+		RetryAfter: time.Duration(e.GetRetryAfterMs()) * time.Millisecond, Expected: e.GetExpectedSequence(), Leader: e.GetLeader(),
 	}
 }
 

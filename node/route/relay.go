@@ -42,7 +42,9 @@ func (r *Router) split(t *table, f *actors.Frame, sink actors.Sink) {
 			why = nil
 		case !to.ok:
 		case len(to.former) > 0 && !to.clear(partition):
-			why = refusedMoving
+			if why = refusedMoving; to.link != nil {
+				why = to.link.moving
+			}
 		case to.local:
 			why = nil
 		default:

@@ -31,6 +31,7 @@ type Router struct {
 	buffers    *codec.Pool
 	callOption grpc.CallOption
 	table      atomic.Pointer[table]
+	routes     atomic.Pointer[routes]
 
 	mu        sync.Mutex
 	stopped   bool

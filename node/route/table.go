@@ -13,12 +13,14 @@ type table struct {
 	here bool
 	// elsewhere says that another node leads one.
 	elsewhere bool
-	nodes     map[string]Node
+	nodes     map[string]Node // but for this one
+	self      Node
 }
 
 // target is where a partition's packets go.
 type target struct {
 	node      string
+	term      uint64
 	local, ok bool
 	link      *link   // nil if local or not ok
 	former    []*link // that had packets in flight when they were targets
@@ -55,14 +57,15 @@ func (r *Router) refresh() {
 		return
 	}
 	old := r.table.Load()
-	next := &table{targets: make([]target, r.cfg.Partitions), here: true, nodes: map[string]Node{}}
+	next := &table{targets: make([]target, r.cfg.Partitions), here: true, nodes: map[string]Node{}, self: r.cluster.Self()}
 	for _, n := range r.cluster.Nodes() {
 		next.nodes[n.ID] = n
 	}
 	for i := range next.targets {
 		p := repository.PartitionID(i)
 		t := &next.targets[i]
-		t.node, t.local, t.ok = r.cluster.Leader(p)
+		leader, ok := r.cluster.Leader(p)
+		t.node, t.term, t.local, t.ok = leader.Node, leader.Term, leader.Local, ok
 		if t.ok && !t.local {
 			n, known := next.nodes[t.node]
 			if t.ok = known; known {
@@ -76,6 +79,7 @@ func (r *Router) refresh() {
 		}
 	}
 	r.table.Store(next)
+	r.tell(next)
 	r.closeUnused(next)
 	for _, told := range r.followers {
 		told()
@@ -112,6 +116,20 @@ func (r *Router) giveTime(l *link, p repository.PartitionID) {
 			l.abandon(p)
 		}
 	})
+}
+
+// elsewhere is the public address of a partition's leader, if that is known and is
+// not the node that refused a packet of it.
+func (r *Router) elsewhere(p repository.PartitionID, refused string) string {
+	t := r.table.Load()
+	switch to := &t.targets[p]; {
+	case !to.ok || to.node == refused:
+		return ""
+	case to.local:
+		return t.self.GRPCAddr
+	default:
+		return to.link.node.GRPCAddr
+	}
 }
 
 // linkTo returns the link to a node, made if need be. The caller holds r.mu.

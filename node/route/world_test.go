@@ -237,14 +237,19 @@ type seen struct {
 }
 
 // Leader implements Cluster.
-func (s *seen) Leader(p repository.PartitionID) (string, bool, bool) {
+func (s *seen) Leader(p repository.PartitionID) (Leader, bool) {
 	s.w.mu.Lock()
 	defer s.w.mu.Unlock()
-	at := s.w.logs[storage.GroupID(p)+1].leader
-	if at < 0 {
-		return "", false, false
+	l := s.w.logs[storage.GroupID(p)+1]
+	if l.leader < 0 {
+		return Leader{}, false
 	}
-	return nodeName(at), at == s.at, true
+	return Leader{Node: nodeName(l.leader), Term: l.term, Local: l.leader == s.at}, true
+}
+
+// Self implements Cluster.
+func (s *seen) Self() Node {
+	return Node{ID: nodeName(s.at), GRPCAddr: "public-" + nodeName(s.at) + ":1"}
 }
 
 // Nodes implements Cluster.
@@ -253,7 +258,7 @@ func (s *seen) Nodes() (list []Node) {
 	defer s.w.mu.Unlock()
 	for _, n := range s.w.nodes {
 		if n.at != s.at && !n.gone {
-			list = append(list, Node{ID: nodeName(n.at), PeerAddr: n.addr})
+			list = append(list, Node{ID: nodeName(n.at), PeerAddr: n.addr, GRPCAddr: "public-" + nodeName(n.at) + ":1"})
 		}
 	}
 	return list

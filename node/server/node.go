@@ -233,6 +233,7 @@ func (n *node) startActors(b *member.Belonging, x *parts) (err error) {
 func (n *node) startRouter(b *member.Belonging, x *parts) (err error) {
 	c := route.DefaultConfig()
 	c.Partitions, c.HashSeed, c.Limits = int(b.Partitions), b.HashSeed, limits(&n.cfg.Limits)
+	c.ClusterID = b.Cluster.String()
 	c.FrameBytes = min(c.FrameBytes, c.Limits.FrameBytes)
 	view := routing{member: n.member, self: n.stores.id.Node, view: n.meta.View}
 	n.router, err = route.New(c, n.relay, delivery{n.delivery}, view, n.member.Pool(), n.logger, x.reg)

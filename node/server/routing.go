@@ -16,12 +16,23 @@ type routing struct {
 }
 
 // Leader implements route.Cluster.
-func (r routing) Leader(p repository.PartitionID) (node string, local, ok bool) {
-	n, ok := r.member.Leader(uint16(p))
+func (r routing) Leader(p repository.PartitionID) (route.Leader, bool) {
+	n, term, ok := r.member.LeaderIn(uint16(p))
 	if !ok {
-		return "", false, false
+		return route.Leader{}, false
 	}
-	return n.String(), n == r.self, true
+	return route.Leader{Node: n.String(), Term: term, Local: n == r.self}, true
+}
+
+// Self implements route.Cluster.
+func (r routing) Self() route.Node {
+	n := route.Node{ID: r.self.String()}
+	for _, x := range r.view().Nodes {
+		if x.ID == r.self {
+			n.PeerAddr, n.GRPCAddr = x.Addresses.Peer, x.Addresses.GRPC
+		}
+	}
+	return n
 }
 
 // Nodes implements route.Cluster.

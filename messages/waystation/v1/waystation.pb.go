@@ -486,8 +486,11 @@ type Error struct {
 	RetryAfterMs int64  `protobuf:"varint,4,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	// ExpectedSequence is the position that a GAP asks for.
 	ExpectedSequence uint64 `protobuf:"varint,5,opt,name=expected_sequence,json=expectedSequence,proto3" json:"expected_sequence,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Leader is the public gRPC address of the node that leads the packet's
+	// partition, where the one that refuses knows it and it is another one.
+	Leader        string `protobuf:"bytes,6,opt,name=leader,proto3" json:"leader,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Error) Reset() {
@@ -553,6 +556,13 @@ func (x *Error) GetExpectedSequence() uint64 {
 		return x.ExpectedSequence
 	}
 	return 0
+}
+
+func (x *Error) GetLeader() string {
+	if x != nil {
+		return x.Leader
+	}
+	return ""
 }
 
 type PublishRequest struct {
@@ -689,8 +699,12 @@ func (x *PublishStreamRequest) GetPackets() []*CodePacket {
 }
 
 type PublishStreamResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Results       []*PublishResult       `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Results []*PublishResult       `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	// Routes comes before the first result of a stream, and again whenever it
+	// changes, so that a sender with a stale guess learns of it where its receipts
+	// come. Nodes that forward nothing leave it out.
+	Routes        *Routes `protobuf:"bytes,2,opt,name=routes,proto3" json:"routes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -732,6 +746,201 @@ func (x *PublishStreamResponse) GetResults() []*PublishResult {
 	return nil
 }
 
+func (x *PublishStreamResponse) GetRoutes() *Routes {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+// Routes says who leads the partitions, as far as the node at the other end of
+// the stream knows. It may take packets of all of them.
+type Routes struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// NodeID is the node at the other end.
+	NodeId string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	// HashSeed is that of DescribeClusterResponse.
+	HashSeed uint64       `protobuf:"fixed64,3,opt,name=hash_seed,json=hashSeed,proto3" json:"hash_seed,omitempty"`
+	Nodes    []*RouteNode `protobuf:"bytes,4,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// Partitions in the order of their ids, all of them.
+	Partitions    []*RoutePartition `protobuf:"bytes,5,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Routes) Reset() {
+	*x = Routes{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Routes) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Routes) ProtoMessage() {}
+
+func (x *Routes) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Routes.ProtoReflect.Descriptor instead.
+func (*Routes) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Routes) GetClusterId() string {
+	if x != nil {
+		return x.ClusterId
+	}
+	return ""
+}
+
+func (x *Routes) GetNodeId() string {
+	if x != nil {
+		return x.NodeId
+	}
+	return ""
+}
+
+func (x *Routes) GetHashSeed() uint64 {
+	if x != nil {
+		return x.HashSeed
+	}
+	return 0
+}
+
+func (x *Routes) GetNodes() []*RouteNode {
+	if x != nil {
+		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Routes) GetPartitions() []*RoutePartition {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+type RouteNode struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// GRPC is the node's public address, as it is advertised.
+	Grpc          string `protobuf:"bytes,2,opt,name=grpc,proto3" json:"grpc,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RouteNode) Reset() {
+	*x = RouteNode{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RouteNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RouteNode) ProtoMessage() {}
+
+func (x *RouteNode) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RouteNode.ProtoReflect.Descriptor instead.
+func (*RouteNode) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *RouteNode) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RouteNode) GetGrpc() string {
+	if x != nil {
+		return x.Grpc
+	}
+	return ""
+}
+
+type RoutePartition struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Leader is the leading node's place in nodes, from 1; 0 while none is known.
+	Leader uint32 `protobuf:"varint,1,opt,name=leader,proto3" json:"leader,omitempty"`
+	// Term in which it leads: of two nodes' words, that of the higher one is newer.
+	Term          uint64 `protobuf:"varint,2,opt,name=term,proto3" json:"term,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoutePartition) Reset() {
+	*x = RoutePartition{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoutePartition) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoutePartition) ProtoMessage() {}
+
+func (x *RoutePartition) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoutePartition.ProtoReflect.Descriptor instead.
+func (*RoutePartition) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *RoutePartition) GetLeader() uint32 {
+	if x != nil {
+		return x.Leader
+	}
+	return 0
+}
+
+func (x *RoutePartition) GetTerm() uint64 {
+	if x != nil {
+		return x.Term
+	}
+	return 0
+}
+
 type PublishResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Index of the packet in the stream, from 0, over all frames.
@@ -744,7 +953,7 @@ type PublishResult struct {
 
 func (x *PublishResult) Reset() {
 	*x = PublishResult{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[8]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -756,7 +965,7 @@ func (x *PublishResult) String() string {
 func (*PublishResult) ProtoMessage() {}
 
 func (x *PublishResult) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[8]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -769,7 +978,7 @@ func (x *PublishResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishResult.ProtoReflect.Descriptor instead.
 func (*PublishResult) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{8}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PublishResult) GetIndex() uint64 {
@@ -809,7 +1018,7 @@ type WorkRequest struct {
 
 func (x *WorkRequest) Reset() {
 	*x = WorkRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[9]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +1030,7 @@ func (x *WorkRequest) String() string {
 func (*WorkRequest) ProtoMessage() {}
 
 func (x *WorkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[9]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +1043,7 @@ func (x *WorkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkRequest.ProtoReflect.Descriptor instead.
 func (*WorkRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{9}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WorkRequest) GetOpen() *WorkOpen {
@@ -888,7 +1097,7 @@ type WorkOpen struct {
 
 func (x *WorkOpen) Reset() {
 	*x = WorkOpen{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[10]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +1109,7 @@ func (x *WorkOpen) String() string {
 func (*WorkOpen) ProtoMessage() {}
 
 func (x *WorkOpen) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[10]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +1122,7 @@ func (x *WorkOpen) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkOpen.ProtoReflect.Descriptor instead.
 func (*WorkOpen) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{10}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WorkOpen) GetGroup() string {
@@ -967,7 +1176,7 @@ type WorkResponse struct {
 
 func (x *WorkResponse) Reset() {
 	*x = WorkResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[11]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1188,7 @@ func (x *WorkResponse) String() string {
 func (*WorkResponse) ProtoMessage() {}
 
 func (x *WorkResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[11]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1201,7 @@ func (x *WorkResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkResponse.ProtoReflect.Descriptor instead.
 func (*WorkResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{11}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WorkResponse) GetDeliveries() []*Delivery {
@@ -1051,7 +1260,7 @@ type Delivery struct {
 
 func (x *Delivery) Reset() {
 	*x = Delivery{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[12]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1063,7 +1272,7 @@ func (x *Delivery) String() string {
 func (*Delivery) ProtoMessage() {}
 
 func (x *Delivery) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[12]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1076,7 +1285,7 @@ func (x *Delivery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
 func (*Delivery) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{12}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Delivery) GetPacket() *CodePacket {
@@ -1151,7 +1360,7 @@ type Settlement struct {
 
 func (x *Settlement) Reset() {
 	*x = Settlement{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[13]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1163,7 +1372,7 @@ func (x *Settlement) String() string {
 func (*Settlement) ProtoMessage() {}
 
 func (x *Settlement) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[13]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1176,7 +1385,7 @@ func (x *Settlement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Settlement.ProtoReflect.Descriptor instead.
 func (*Settlement) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{13}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Settlement) GetRepoId() string {
@@ -1232,7 +1441,7 @@ type SettlementResult struct {
 
 func (x *SettlementResult) Reset() {
 	*x = SettlementResult{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[14]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1453,7 @@ func (x *SettlementResult) String() string {
 func (*SettlementResult) ProtoMessage() {}
 
 func (x *SettlementResult) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[14]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1466,7 @@ func (x *SettlementResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettlementResult.ProtoReflect.Descriptor instead.
 func (*SettlementResult) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{14}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SettlementResult) GetRepoId() string {
@@ -1291,7 +1500,7 @@ type LeaseRef struct {
 
 func (x *LeaseRef) Reset() {
 	*x = LeaseRef{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[15]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1512,7 @@ func (x *LeaseRef) String() string {
 func (*LeaseRef) ProtoMessage() {}
 
 func (x *LeaseRef) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[15]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1525,7 @@ func (x *LeaseRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRef.ProtoReflect.Descriptor instead.
 func (*LeaseRef) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{15}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *LeaseRef) GetRepoId() string {
@@ -1345,7 +1554,7 @@ type RenewResult struct {
 
 func (x *RenewResult) Reset() {
 	*x = RenewResult{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[16]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1566,7 @@ func (x *RenewResult) String() string {
 func (*RenewResult) ProtoMessage() {}
 
 func (x *RenewResult) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[16]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1579,7 @@ func (x *RenewResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResult.ProtoReflect.Descriptor instead.
 func (*RenewResult) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{16}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RenewResult) GetRepoId() string {
@@ -1416,7 +1625,7 @@ type PullRequest struct {
 
 func (x *PullRequest) Reset() {
 	*x = PullRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[17]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1428,7 +1637,7 @@ func (x *PullRequest) String() string {
 func (*PullRequest) ProtoMessage() {}
 
 func (x *PullRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[17]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1441,7 +1650,7 @@ func (x *PullRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullRequest.ProtoReflect.Descriptor instead.
 func (*PullRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{17}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PullRequest) GetGroup() string {
@@ -1488,7 +1697,7 @@ type PullResponse struct {
 
 func (x *PullResponse) Reset() {
 	*x = PullResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[18]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1500,7 +1709,7 @@ func (x *PullResponse) String() string {
 func (*PullResponse) ProtoMessage() {}
 
 func (x *PullResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[18]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1513,7 +1722,7 @@ func (x *PullResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PullResponse.ProtoReflect.Descriptor instead.
 func (*PullResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{18}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PullResponse) GetDeliveries() []*Delivery {
@@ -1533,7 +1742,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[19]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1545,7 +1754,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[19]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1558,7 +1767,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{19}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SettleRequest) GetGroup() string {
@@ -1584,7 +1793,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[20]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1596,7 +1805,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[20]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1609,7 +1818,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{20}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SettleResponse) GetResults() []*SettlementResult {
@@ -1629,7 +1838,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[21]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1850,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[21]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1863,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{21}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RenewRequest) GetGroup() string {
@@ -1680,7 +1889,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[22]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1692,7 +1901,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[22]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1705,7 +1914,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{22}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RenewResponse) GetResults() []*RenewResult {
@@ -1727,7 +1936,7 @@ type LookupPacketRequest struct {
 
 func (x *LookupPacketRequest) Reset() {
 	*x = LookupPacketRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[23]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1739,7 +1948,7 @@ func (x *LookupPacketRequest) String() string {
 func (*LookupPacketRequest) ProtoMessage() {}
 
 func (x *LookupPacketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[23]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1752,7 +1961,7 @@ func (x *LookupPacketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupPacketRequest.ProtoReflect.Descriptor instead.
 func (*LookupPacketRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{23}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *LookupPacketRequest) GetRepoId() string {
@@ -1788,7 +1997,7 @@ type LookupPacketResponse struct {
 
 func (x *LookupPacketResponse) Reset() {
 	*x = LookupPacketResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[24]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +2009,7 @@ func (x *LookupPacketResponse) String() string {
 func (*LookupPacketResponse) ProtoMessage() {}
 
 func (x *LookupPacketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[24]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +2022,7 @@ func (x *LookupPacketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupPacketResponse.ProtoReflect.Descriptor instead.
 func (*LookupPacketResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{24}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *LookupPacketResponse) GetPacket() *StoredPacket {
@@ -1848,7 +2057,7 @@ type StoredPacket struct {
 
 func (x *StoredPacket) Reset() {
 	*x = StoredPacket{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[25]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +2069,7 @@ func (x *StoredPacket) String() string {
 func (*StoredPacket) ProtoMessage() {}
 
 func (x *StoredPacket) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[25]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +2082,7 @@ func (x *StoredPacket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredPacket.ProtoReflect.Descriptor instead.
 func (*StoredPacket) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{25}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *StoredPacket) GetPacket() *CodePacket {
@@ -1913,7 +2122,7 @@ type PacketState struct {
 
 func (x *PacketState) Reset() {
 	*x = PacketState{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[26]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1925,7 +2134,7 @@ func (x *PacketState) String() string {
 func (*PacketState) ProtoMessage() {}
 
 func (x *PacketState) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[26]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1938,7 +2147,7 @@ func (x *PacketState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PacketState.ProtoReflect.Descriptor instead.
 func (*PacketState) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{26}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *PacketState) GetGroup() string {
@@ -1996,7 +2205,7 @@ type ReadPacketsRequest struct {
 
 func (x *ReadPacketsRequest) Reset() {
 	*x = ReadPacketsRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[27]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2008,7 +2217,7 @@ func (x *ReadPacketsRequest) String() string {
 func (*ReadPacketsRequest) ProtoMessage() {}
 
 func (x *ReadPacketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[27]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2021,7 +2230,7 @@ func (x *ReadPacketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadPacketsRequest.ProtoReflect.Descriptor instead.
 func (*ReadPacketsRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{27}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReadPacketsRequest) GetRepoId() string {
@@ -2056,7 +2265,7 @@ type ReadPacketsResponse struct {
 
 func (x *ReadPacketsResponse) Reset() {
 	*x = ReadPacketsResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[28]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2277,7 @@ func (x *ReadPacketsResponse) String() string {
 func (*ReadPacketsResponse) ProtoMessage() {}
 
 func (x *ReadPacketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[28]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2290,7 @@ func (x *ReadPacketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadPacketsResponse.ProtoReflect.Descriptor instead.
 func (*ReadPacketsResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{28}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ReadPacketsResponse) GetPackets() []*StoredPacket {
@@ -2107,7 +2316,7 @@ type OpenProducerRequest struct {
 
 func (x *OpenProducerRequest) Reset() {
 	*x = OpenProducerRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[29]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2119,7 +2328,7 @@ func (x *OpenProducerRequest) String() string {
 func (*OpenProducerRequest) ProtoMessage() {}
 
 func (x *OpenProducerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[29]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2132,7 +2341,7 @@ func (x *OpenProducerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenProducerRequest.ProtoReflect.Descriptor instead.
 func (*OpenProducerRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{29}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *OpenProducerRequest) GetProducer() string {
@@ -2152,7 +2361,7 @@ type OpenProducerResponse struct {
 
 func (x *OpenProducerResponse) Reset() {
 	*x = OpenProducerResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[30]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2164,7 +2373,7 @@ func (x *OpenProducerResponse) String() string {
 func (*OpenProducerResponse) ProtoMessage() {}
 
 func (x *OpenProducerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[30]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2177,7 +2386,7 @@ func (x *OpenProducerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenProducerResponse.ProtoReflect.Descriptor instead.
 func (*OpenProducerResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{30}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *OpenProducerResponse) GetProducer() string {
@@ -2203,7 +2412,7 @@ type GetRepositoryRequest struct {
 
 func (x *GetRepositoryRequest) Reset() {
 	*x = GetRepositoryRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[31]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2215,7 +2424,7 @@ func (x *GetRepositoryRequest) String() string {
 func (*GetRepositoryRequest) ProtoMessage() {}
 
 func (x *GetRepositoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[31]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2228,7 +2437,7 @@ func (x *GetRepositoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRepositoryRequest.ProtoReflect.Descriptor instead.
 func (*GetRepositoryRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{31}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetRepositoryRequest) GetRepoId() string {
@@ -2255,7 +2464,7 @@ type GetRepositoryResponse struct {
 
 func (x *GetRepositoryResponse) Reset() {
 	*x = GetRepositoryResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[32]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2267,7 +2476,7 @@ func (x *GetRepositoryResponse) String() string {
 func (*GetRepositoryResponse) ProtoMessage() {}
 
 func (x *GetRepositoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[32]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2280,7 +2489,7 @@ func (x *GetRepositoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRepositoryResponse.ProtoReflect.Descriptor instead.
 func (*GetRepositoryResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{32}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *GetRepositoryResponse) GetRepoId() string {
@@ -2350,7 +2559,7 @@ type GroupCursor struct {
 
 func (x *GroupCursor) Reset() {
 	*x = GroupCursor{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[33]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2362,7 +2571,7 @@ func (x *GroupCursor) String() string {
 func (*GroupCursor) ProtoMessage() {}
 
 func (x *GroupCursor) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[33]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2375,7 +2584,7 @@ func (x *GroupCursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupCursor.ProtoReflect.Descriptor instead.
 func (*GroupCursor) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{33}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GroupCursor) GetGroup() string {
@@ -2439,7 +2648,7 @@ type Cursors struct {
 
 func (x *Cursors) Reset() {
 	*x = Cursors{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[34]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2451,7 +2660,7 @@ func (x *Cursors) String() string {
 func (*Cursors) ProtoMessage() {}
 
 func (x *Cursors) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[34]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2464,7 +2673,7 @@ func (x *Cursors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursors.ProtoReflect.Descriptor instead.
 func (*Cursors) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{34}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Cursors) GetHigh() uint64 {
@@ -2502,7 +2711,7 @@ type ListDeadLettersRequest struct {
 
 func (x *ListDeadLettersRequest) Reset() {
 	*x = ListDeadLettersRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[35]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2514,7 +2723,7 @@ func (x *ListDeadLettersRequest) String() string {
 func (*ListDeadLettersRequest) ProtoMessage() {}
 
 func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[35]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2527,7 +2736,7 @@ func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{35}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ListDeadLettersRequest) GetGroup() string {
@@ -2576,7 +2785,7 @@ type ListDeadLettersResponse struct {
 
 func (x *ListDeadLettersResponse) Reset() {
 	*x = ListDeadLettersResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[36]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2588,7 +2797,7 @@ func (x *ListDeadLettersResponse) String() string {
 func (*ListDeadLettersResponse) ProtoMessage() {}
 
 func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[36]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2601,7 +2810,7 @@ func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{36}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListDeadLettersResponse) GetDead() []*DeadLetter {
@@ -2634,7 +2843,7 @@ type DeadLetter struct {
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[37]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2646,7 +2855,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[37]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2659,7 +2868,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{37}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *DeadLetter) GetRepoId() string {
@@ -2719,7 +2928,7 @@ type DescribeClusterRequest struct {
 
 func (x *DescribeClusterRequest) Reset() {
 	*x = DescribeClusterRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[38]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2731,7 +2940,7 @@ func (x *DescribeClusterRequest) String() string {
 func (*DescribeClusterRequest) ProtoMessage() {}
 
 func (x *DescribeClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[38]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2744,7 +2953,7 @@ func (x *DescribeClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeClusterRequest.ProtoReflect.Descriptor instead.
 func (*DescribeClusterRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{38}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{41}
 }
 
 type DescribeClusterResponse struct {
@@ -2767,7 +2976,7 @@ type DescribeClusterResponse struct {
 
 func (x *DescribeClusterResponse) Reset() {
 	*x = DescribeClusterResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[39]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2779,7 +2988,7 @@ func (x *DescribeClusterResponse) String() string {
 func (*DescribeClusterResponse) ProtoMessage() {}
 
 func (x *DescribeClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[39]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2792,7 +3001,7 @@ func (x *DescribeClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeClusterResponse.ProtoReflect.Descriptor instead.
 func (*DescribeClusterResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{39}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DescribeClusterResponse) GetClusterId() string {
@@ -2855,7 +3064,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[40]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2867,7 +3076,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[40]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2880,7 +3089,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{40}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Operation) GetAt() *timestamppb.Timestamp {
@@ -2909,7 +3118,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2921,7 +3130,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2934,7 +3143,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{41}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *DrainNodeRequest) GetNode() string {
@@ -2959,7 +3168,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2971,7 +3180,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2984,7 +3193,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{42}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{45}
 }
 
 type RemoveNodeRequest struct {
@@ -2997,7 +3206,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[43]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3009,7 +3218,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[43]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3022,7 +3231,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{43}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *RemoveNodeRequest) GetNode() string {
@@ -3040,7 +3249,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[44]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3052,7 +3261,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[44]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3065,7 +3274,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{44}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{47}
 }
 
 type Node struct {
@@ -3085,7 +3294,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[45]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3097,7 +3306,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[45]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3110,7 +3319,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{45}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Node) GetId() string {
@@ -3181,7 +3390,7 @@ type Addresses struct {
 
 func (x *Addresses) Reset() {
 	*x = Addresses{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +3402,7 @@ func (x *Addresses) String() string {
 func (*Addresses) ProtoMessage() {}
 
 func (x *Addresses) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +3415,7 @@ func (x *Addresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Addresses.ProtoReflect.Descriptor instead.
 func (*Addresses) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{46}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Addresses) GetGrpc() string {
@@ -3255,7 +3464,7 @@ type Partition struct {
 
 func (x *Partition) Reset() {
 	*x = Partition{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3267,7 +3476,7 @@ func (x *Partition) String() string {
 func (*Partition) ProtoMessage() {}
 
 func (x *Partition) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3280,7 +3489,7 @@ func (x *Partition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partition.ProtoReflect.Descriptor instead.
 func (*Partition) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{47}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Partition) GetId() uint32 {
@@ -3342,7 +3551,7 @@ type VerifyClusterRequest struct {
 
 func (x *VerifyClusterRequest) Reset() {
 	*x = VerifyClusterRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3354,7 +3563,7 @@ func (x *VerifyClusterRequest) String() string {
 func (*VerifyClusterRequest) ProtoMessage() {}
 
 func (x *VerifyClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3367,7 +3576,7 @@ func (x *VerifyClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyClusterRequest.ProtoReflect.Descriptor instead.
 func (*VerifyClusterRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{48}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *VerifyClusterRequest) GetLimitMs() uint32 {
@@ -3387,7 +3596,7 @@ type VerifyClusterResponse struct {
 
 func (x *VerifyClusterResponse) Reset() {
 	*x = VerifyClusterResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3399,7 +3608,7 @@ func (x *VerifyClusterResponse) String() string {
 func (*VerifyClusterResponse) ProtoMessage() {}
 
 func (x *VerifyClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3412,7 +3621,7 @@ func (x *VerifyClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyClusterResponse.ProtoReflect.Descriptor instead.
 func (*VerifyClusterResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{49}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *VerifyClusterResponse) GetGroups() []*VerifiedGroup {
@@ -3440,7 +3649,7 @@ type VerifiedGroup struct {
 
 func (x *VerifiedGroup) Reset() {
 	*x = VerifiedGroup{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3452,7 +3661,7 @@ func (x *VerifiedGroup) String() string {
 func (*VerifiedGroup) ProtoMessage() {}
 
 func (x *VerifiedGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3465,7 +3674,7 @@ func (x *VerifiedGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifiedGroup.ProtoReflect.Descriptor instead.
 func (*VerifiedGroup) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{50}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *VerifiedGroup) GetMeta() bool {
@@ -3525,7 +3734,7 @@ type VerifiedReplica struct {
 
 func (x *VerifiedReplica) Reset() {
 	*x = VerifiedReplica{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3537,7 +3746,7 @@ func (x *VerifiedReplica) String() string {
 func (*VerifiedReplica) ProtoMessage() {}
 
 func (x *VerifiedReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3550,7 +3759,7 @@ func (x *VerifiedReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifiedReplica.ProtoReflect.Descriptor instead.
 func (*VerifiedReplica) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{51}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *VerifiedReplica) GetNode() string {
@@ -3633,7 +3842,7 @@ type ExportGroupRequest struct {
 
 func (x *ExportGroupRequest) Reset() {
 	*x = ExportGroupRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3645,7 +3854,7 @@ func (x *ExportGroupRequest) String() string {
 func (*ExportGroupRequest) ProtoMessage() {}
 
 func (x *ExportGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3658,7 +3867,7 @@ func (x *ExportGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportGroupRequest.ProtoReflect.Descriptor instead.
 func (*ExportGroupRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{52}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *ExportGroupRequest) GetGroup() uint32 {
@@ -3679,7 +3888,7 @@ type ExportGroupResponse struct {
 
 func (x *ExportGroupResponse) Reset() {
 	*x = ExportGroupResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3691,7 +3900,7 @@ func (x *ExportGroupResponse) String() string {
 func (*ExportGroupResponse) ProtoMessage() {}
 
 func (x *ExportGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3704,7 +3913,7 @@ func (x *ExportGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportGroupResponse.ProtoReflect.Descriptor instead.
 func (*ExportGroupResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{53}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *ExportGroupResponse) GetHead() *GroupHead {
@@ -3744,7 +3953,7 @@ type GroupHead struct {
 
 func (x *GroupHead) Reset() {
 	*x = GroupHead{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3756,7 +3965,7 @@ func (x *GroupHead) String() string {
 func (*GroupHead) ProtoMessage() {}
 
 func (x *GroupHead) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3769,7 +3978,7 @@ func (x *GroupHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupHead.ProtoReflect.Descriptor instead.
 func (*GroupHead) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{54}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GroupHead) GetClusterId() []byte {
@@ -3878,21 +4087,38 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\tpacket_id\x18\x02 \x01(\tR\bpacketId\x12\x1a\n" +
 	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x1c\n" +
 	"\tduplicate\x18\x04 \x01(\bR\tduplicate\x12'\n" +
-	"\x0fcontent_differs\x18\x05 \x01(\bR\x0econtentDiffers\"\x9e\x01\n" +
+	"\x0fcontent_differs\x18\x05 \x01(\bR\x0econtentDiffers\"\xb6\x01\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
 	"\x05field\x18\x02 \x01(\tR\x05field\x12\x18\n" +
 	"\amessage\x18\x03 \x01(\tR\amessage\x12$\n" +
 	"\x0eretry_after_ms\x18\x04 \x01(\x03R\fretryAfterMs\x12+\n" +
-	"\x11expected_sequence\x18\x05 \x01(\x04R\x10expectedSequence\"C\n" +
+	"\x11expected_sequence\x18\x05 \x01(\x04R\x10expectedSequence\x12\x16\n" +
+	"\x06leader\x18\x06 \x01(\tR\x06leader\"C\n" +
 	"\x0ePublishRequest\x121\n" +
 	"\x06packet\x18\x01 \x01(\v2\x19.waystation.v1.CodePacketR\x06packet\"C\n" +
 	"\x0fPublishResponse\x120\n" +
 	"\areceipt\x18\x01 \x01(\v2\x16.waystation.v1.ReceiptR\areceipt\"K\n" +
 	"\x14PublishStreamRequest\x123\n" +
-	"\apackets\x18\x01 \x03(\v2\x19.waystation.v1.CodePacketR\apackets\"O\n" +
+	"\apackets\x18\x01 \x03(\v2\x19.waystation.v1.CodePacketR\apackets\"~\n" +
 	"\x15PublishStreamResponse\x126\n" +
-	"\aresults\x18\x01 \x03(\v2\x1c.waystation.v1.PublishResultR\aresults\"\x83\x01\n" +
+	"\aresults\x18\x01 \x03(\v2\x1c.waystation.v1.PublishResultR\aresults\x12-\n" +
+	"\x06routes\x18\x02 \x01(\v2\x15.waystation.v1.RoutesR\x06routes\"\xcc\x01\n" +
+	"\x06Routes\x12\x1d\n" +
+	"\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x17\n" +
+	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12\x1b\n" +
+	"\thash_seed\x18\x03 \x01(\x06R\bhashSeed\x12.\n" +
+	"\x05nodes\x18\x04 \x03(\v2\x18.waystation.v1.RouteNodeR\x05nodes\x12=\n" +
+	"\n" +
+	"partitions\x18\x05 \x03(\v2\x1d.waystation.v1.RoutePartitionR\n" +
+	"partitions\"/\n" +
+	"\tRouteNode\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
+	"\x04grpc\x18\x02 \x01(\tR\x04grpc\"<\n" +
+	"\x0eRoutePartition\x12\x16\n" +
+	"\x06leader\x18\x01 \x01(\rR\x06leader\x12\x12\n" +
+	"\x04term\x18\x02 \x01(\x04R\x04term\"\x83\x01\n" +
 	"\rPublishResult\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\x04R\x05index\x120\n" +
 	"\areceipt\x18\x02 \x01(\v2\x16.waystation.v1.ReceiptR\areceipt\x12*\n" +
@@ -4182,7 +4408,7 @@ func file_waystation_v1_waystation_proto_rawDescGZIP() []byte {
 }
 
 var file_waystation_v1_waystation_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 56)
+var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
 var file_waystation_v1_waystation_proto_goTypes = []any{
 	(Priority)(0),                   // 0: waystation.v1.Priority
 	(ContentEncoding)(0),            // 1: waystation.v1.ContentEncoding
@@ -4195,145 +4421,151 @@ var file_waystation_v1_waystation_proto_goTypes = []any{
 	(*PublishResponse)(nil),         // 8: waystation.v1.PublishResponse
 	(*PublishStreamRequest)(nil),    // 9: waystation.v1.PublishStreamRequest
 	(*PublishStreamResponse)(nil),   // 10: waystation.v1.PublishStreamResponse
-	(*PublishResult)(nil),           // 11: waystation.v1.PublishResult
-	(*WorkRequest)(nil),             // 12: waystation.v1.WorkRequest
-	(*WorkOpen)(nil),                // 13: waystation.v1.WorkOpen
-	(*WorkResponse)(nil),            // 14: waystation.v1.WorkResponse
-	(*Delivery)(nil),                // 15: waystation.v1.Delivery
-	(*Settlement)(nil),              // 16: waystation.v1.Settlement
-	(*SettlementResult)(nil),        // 17: waystation.v1.SettlementResult
-	(*LeaseRef)(nil),                // 18: waystation.v1.LeaseRef
-	(*RenewResult)(nil),             // 19: waystation.v1.RenewResult
-	(*PullRequest)(nil),             // 20: waystation.v1.PullRequest
-	(*PullResponse)(nil),            // 21: waystation.v1.PullResponse
-	(*SettleRequest)(nil),           // 22: waystation.v1.SettleRequest
-	(*SettleResponse)(nil),          // 23: waystation.v1.SettleResponse
-	(*RenewRequest)(nil),            // 24: waystation.v1.RenewRequest
-	(*RenewResponse)(nil),           // 25: waystation.v1.RenewResponse
-	(*LookupPacketRequest)(nil),     // 26: waystation.v1.LookupPacketRequest
-	(*LookupPacketResponse)(nil),    // 27: waystation.v1.LookupPacketResponse
-	(*StoredPacket)(nil),            // 28: waystation.v1.StoredPacket
-	(*PacketState)(nil),             // 29: waystation.v1.PacketState
-	(*ReadPacketsRequest)(nil),      // 30: waystation.v1.ReadPacketsRequest
-	(*ReadPacketsResponse)(nil),     // 31: waystation.v1.ReadPacketsResponse
-	(*OpenProducerRequest)(nil),     // 32: waystation.v1.OpenProducerRequest
-	(*OpenProducerResponse)(nil),    // 33: waystation.v1.OpenProducerResponse
-	(*GetRepositoryRequest)(nil),    // 34: waystation.v1.GetRepositoryRequest
-	(*GetRepositoryResponse)(nil),   // 35: waystation.v1.GetRepositoryResponse
-	(*GroupCursor)(nil),             // 36: waystation.v1.GroupCursor
-	(*Cursors)(nil),                 // 37: waystation.v1.Cursors
-	(*ListDeadLettersRequest)(nil),  // 38: waystation.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil), // 39: waystation.v1.ListDeadLettersResponse
-	(*DeadLetter)(nil),              // 40: waystation.v1.DeadLetter
-	(*DescribeClusterRequest)(nil),  // 41: waystation.v1.DescribeClusterRequest
-	(*DescribeClusterResponse)(nil), // 42: waystation.v1.DescribeClusterResponse
-	(*Operation)(nil),               // 43: waystation.v1.Operation
-	(*DrainNodeRequest)(nil),        // 44: waystation.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),       // 45: waystation.v1.DrainNodeResponse
-	(*RemoveNodeRequest)(nil),       // 46: waystation.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),      // 47: waystation.v1.RemoveNodeResponse
-	(*Node)(nil),                    // 48: waystation.v1.Node
-	(*Addresses)(nil),               // 49: waystation.v1.Addresses
-	(*Partition)(nil),               // 50: waystation.v1.Partition
-	(*VerifyClusterRequest)(nil),    // 51: waystation.v1.VerifyClusterRequest
-	(*VerifyClusterResponse)(nil),   // 52: waystation.v1.VerifyClusterResponse
-	(*VerifiedGroup)(nil),           // 53: waystation.v1.VerifiedGroup
-	(*VerifiedReplica)(nil),         // 54: waystation.v1.VerifiedReplica
-	(*ExportGroupRequest)(nil),      // 55: waystation.v1.ExportGroupRequest
-	(*ExportGroupResponse)(nil),     // 56: waystation.v1.ExportGroupResponse
-	(*GroupHead)(nil),               // 57: waystation.v1.GroupHead
-	nil,                             // 58: waystation.v1.CodePacket.MetadataEntry
-	(*durationpb.Duration)(nil),     // 59: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 60: google.protobuf.Timestamp
+	(*Routes)(nil),                  // 11: waystation.v1.Routes
+	(*RouteNode)(nil),               // 12: waystation.v1.RouteNode
+	(*RoutePartition)(nil),          // 13: waystation.v1.RoutePartition
+	(*PublishResult)(nil),           // 14: waystation.v1.PublishResult
+	(*WorkRequest)(nil),             // 15: waystation.v1.WorkRequest
+	(*WorkOpen)(nil),                // 16: waystation.v1.WorkOpen
+	(*WorkResponse)(nil),            // 17: waystation.v1.WorkResponse
+	(*Delivery)(nil),                // 18: waystation.v1.Delivery
+	(*Settlement)(nil),              // 19: waystation.v1.Settlement
+	(*SettlementResult)(nil),        // 20: waystation.v1.SettlementResult
+	(*LeaseRef)(nil),                // 21: waystation.v1.LeaseRef
+	(*RenewResult)(nil),             // 22: waystation.v1.RenewResult
+	(*PullRequest)(nil),             // 23: waystation.v1.PullRequest
+	(*PullResponse)(nil),            // 24: waystation.v1.PullResponse
+	(*SettleRequest)(nil),           // 25: waystation.v1.SettleRequest
+	(*SettleResponse)(nil),          // 26: waystation.v1.SettleResponse
+	(*RenewRequest)(nil),            // 27: waystation.v1.RenewRequest
+	(*RenewResponse)(nil),           // 28: waystation.v1.RenewResponse
+	(*LookupPacketRequest)(nil),     // 29: waystation.v1.LookupPacketRequest
+	(*LookupPacketResponse)(nil),    // 30: waystation.v1.LookupPacketResponse
+	(*StoredPacket)(nil),            // 31: waystation.v1.StoredPacket
+	(*PacketState)(nil),             // 32: waystation.v1.PacketState
+	(*ReadPacketsRequest)(nil),      // 33: waystation.v1.ReadPacketsRequest
+	(*ReadPacketsResponse)(nil),     // 34: waystation.v1.ReadPacketsResponse
+	(*OpenProducerRequest)(nil),     // 35: waystation.v1.OpenProducerRequest
+	(*OpenProducerResponse)(nil),    // 36: waystation.v1.OpenProducerResponse
+	(*GetRepositoryRequest)(nil),    // 37: waystation.v1.GetRepositoryRequest
+	(*GetRepositoryResponse)(nil),   // 38: waystation.v1.GetRepositoryResponse
+	(*GroupCursor)(nil),             // 39: waystation.v1.GroupCursor
+	(*Cursors)(nil),                 // 40: waystation.v1.Cursors
+	(*ListDeadLettersRequest)(nil),  // 41: waystation.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil), // 42: waystation.v1.ListDeadLettersResponse
+	(*DeadLetter)(nil),              // 43: waystation.v1.DeadLetter
+	(*DescribeClusterRequest)(nil),  // 44: waystation.v1.DescribeClusterRequest
+	(*DescribeClusterResponse)(nil), // 45: waystation.v1.DescribeClusterResponse
+	(*Operation)(nil),               // 46: waystation.v1.Operation
+	(*DrainNodeRequest)(nil),        // 47: waystation.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),       // 48: waystation.v1.DrainNodeResponse
+	(*RemoveNodeRequest)(nil),       // 49: waystation.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),      // 50: waystation.v1.RemoveNodeResponse
+	(*Node)(nil),                    // 51: waystation.v1.Node
+	(*Addresses)(nil),               // 52: waystation.v1.Addresses
+	(*Partition)(nil),               // 53: waystation.v1.Partition
+	(*VerifyClusterRequest)(nil),    // 54: waystation.v1.VerifyClusterRequest
+	(*VerifyClusterResponse)(nil),   // 55: waystation.v1.VerifyClusterResponse
+	(*VerifiedGroup)(nil),           // 56: waystation.v1.VerifiedGroup
+	(*VerifiedReplica)(nil),         // 57: waystation.v1.VerifiedReplica
+	(*ExportGroupRequest)(nil),      // 58: waystation.v1.ExportGroupRequest
+	(*ExportGroupResponse)(nil),     // 59: waystation.v1.ExportGroupResponse
+	(*GroupHead)(nil),               // 60: waystation.v1.GroupHead
+	nil,                             // 61: waystation.v1.CodePacket.MetadataEntry
+	(*durationpb.Duration)(nil),     // 62: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 63: google.protobuf.Timestamp
 }
 var file_waystation_v1_waystation_proto_depIdxs = []int32{
-	58, // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
+	61, // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
 	3,  // 1: waystation.v1.CodePacket.position:type_name -> waystation.v1.Position
 	0,  // 2: waystation.v1.CodePacket.priority:type_name -> waystation.v1.Priority
 	1,  // 3: waystation.v1.CodePacket.content_encoding:type_name -> waystation.v1.ContentEncoding
-	59, // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
-	59, // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
-	60, // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
+	62, // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
+	62, // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
+	63, // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
 	4,  // 7: waystation.v1.PublishRequest.packet:type_name -> waystation.v1.CodePacket
 	5,  // 8: waystation.v1.PublishResponse.receipt:type_name -> waystation.v1.Receipt
 	4,  // 9: waystation.v1.PublishStreamRequest.packets:type_name -> waystation.v1.CodePacket
-	11, // 10: waystation.v1.PublishStreamResponse.results:type_name -> waystation.v1.PublishResult
-	5,  // 11: waystation.v1.PublishResult.receipt:type_name -> waystation.v1.Receipt
-	6,  // 12: waystation.v1.PublishResult.error:type_name -> waystation.v1.Error
-	13, // 13: waystation.v1.WorkRequest.open:type_name -> waystation.v1.WorkOpen
-	16, // 14: waystation.v1.WorkRequest.settlements:type_name -> waystation.v1.Settlement
-	18, // 15: waystation.v1.WorkRequest.renewals:type_name -> waystation.v1.LeaseRef
-	15, // 16: waystation.v1.WorkResponse.deliveries:type_name -> waystation.v1.Delivery
-	17, // 17: waystation.v1.WorkResponse.settlements:type_name -> waystation.v1.SettlementResult
-	19, // 18: waystation.v1.WorkResponse.renewals:type_name -> waystation.v1.RenewResult
-	4,  // 19: waystation.v1.Delivery.packet:type_name -> waystation.v1.CodePacket
-	60, // 20: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
-	60, // 21: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
-	2,  // 22: waystation.v1.Settlement.outcome:type_name -> waystation.v1.Outcome
-	6,  // 23: waystation.v1.SettlementResult.error:type_name -> waystation.v1.Error
-	60, // 24: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
-	6,  // 25: waystation.v1.RenewResult.error:type_name -> waystation.v1.Error
-	15, // 26: waystation.v1.PullResponse.deliveries:type_name -> waystation.v1.Delivery
-	16, // 27: waystation.v1.SettleRequest.settlements:type_name -> waystation.v1.Settlement
-	17, // 28: waystation.v1.SettleResponse.results:type_name -> waystation.v1.SettlementResult
-	18, // 29: waystation.v1.RenewRequest.leases:type_name -> waystation.v1.LeaseRef
-	19, // 30: waystation.v1.RenewResponse.results:type_name -> waystation.v1.RenewResult
-	28, // 31: waystation.v1.LookupPacketResponse.packet:type_name -> waystation.v1.StoredPacket
-	29, // 32: waystation.v1.LookupPacketResponse.groups:type_name -> waystation.v1.PacketState
-	4,  // 33: waystation.v1.StoredPacket.packet:type_name -> waystation.v1.CodePacket
-	60, // 34: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
-	28, // 35: waystation.v1.ReadPacketsResponse.packets:type_name -> waystation.v1.StoredPacket
-	36, // 36: waystation.v1.GetRepositoryResponse.groups:type_name -> waystation.v1.GroupCursor
-	37, // 37: waystation.v1.GroupCursor.cursors:type_name -> waystation.v1.Cursors
-	60, // 38: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
-	60, // 39: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
-	40, // 40: waystation.v1.ListDeadLettersResponse.dead:type_name -> waystation.v1.DeadLetter
-	60, // 41: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
-	48, // 42: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
-	50, // 43: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
-	43, // 44: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
-	60, // 45: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
-	49, // 46: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
-	53, // 47: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
-	54, // 48: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
-	57, // 49: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
-	7,  // 50: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
-	9,  // 51: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
-	12, // 52: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
-	20, // 53: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
-	22, // 54: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
-	24, // 55: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
-	26, // 56: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
-	30, // 57: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
-	32, // 58: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
-	34, // 59: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
-	38, // 60: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
-	41, // 61: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
-	44, // 62: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
-	46, // 63: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
-	51, // 64: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
-	55, // 65: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
-	8,  // 66: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
-	10, // 67: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
-	14, // 68: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
-	21, // 69: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
-	23, // 70: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
-	25, // 71: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
-	27, // 72: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
-	31, // 73: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
-	33, // 74: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
-	35, // 75: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
-	39, // 76: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
-	42, // 77: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
-	45, // 78: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
-	47, // 79: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
-	52, // 80: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
-	56, // 81: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
-	66, // [66:82] is the sub-list for method output_type
-	50, // [50:66] is the sub-list for method input_type
-	50, // [50:50] is the sub-list for extension type_name
-	50, // [50:50] is the sub-list for extension extendee
-	0,  // [0:50] is the sub-list for field type_name
+	14, // 10: waystation.v1.PublishStreamResponse.results:type_name -> waystation.v1.PublishResult
+	11, // 11: waystation.v1.PublishStreamResponse.routes:type_name -> waystation.v1.Routes
+	12, // 12: waystation.v1.Routes.nodes:type_name -> waystation.v1.RouteNode
+	13, // 13: waystation.v1.Routes.partitions:type_name -> waystation.v1.RoutePartition
+	5,  // 14: waystation.v1.PublishResult.receipt:type_name -> waystation.v1.Receipt
+	6,  // 15: waystation.v1.PublishResult.error:type_name -> waystation.v1.Error
+	16, // 16: waystation.v1.WorkRequest.open:type_name -> waystation.v1.WorkOpen
+	19, // 17: waystation.v1.WorkRequest.settlements:type_name -> waystation.v1.Settlement
+	21, // 18: waystation.v1.WorkRequest.renewals:type_name -> waystation.v1.LeaseRef
+	18, // 19: waystation.v1.WorkResponse.deliveries:type_name -> waystation.v1.Delivery
+	20, // 20: waystation.v1.WorkResponse.settlements:type_name -> waystation.v1.SettlementResult
+	22, // 21: waystation.v1.WorkResponse.renewals:type_name -> waystation.v1.RenewResult
+	4,  // 22: waystation.v1.Delivery.packet:type_name -> waystation.v1.CodePacket
+	63, // 23: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
+	63, // 24: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
+	2,  // 25: waystation.v1.Settlement.outcome:type_name -> waystation.v1.Outcome
+	6,  // 26: waystation.v1.SettlementResult.error:type_name -> waystation.v1.Error
+	63, // 27: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
+	6,  // 28: waystation.v1.RenewResult.error:type_name -> waystation.v1.Error
+	18, // 29: waystation.v1.PullResponse.deliveries:type_name -> waystation.v1.Delivery
+	19, // 30: waystation.v1.SettleRequest.settlements:type_name -> waystation.v1.Settlement
+	20, // 31: waystation.v1.SettleResponse.results:type_name -> waystation.v1.SettlementResult
+	21, // 32: waystation.v1.RenewRequest.leases:type_name -> waystation.v1.LeaseRef
+	22, // 33: waystation.v1.RenewResponse.results:type_name -> waystation.v1.RenewResult
+	31, // 34: waystation.v1.LookupPacketResponse.packet:type_name -> waystation.v1.StoredPacket
+	32, // 35: waystation.v1.LookupPacketResponse.groups:type_name -> waystation.v1.PacketState
+	4,  // 36: waystation.v1.StoredPacket.packet:type_name -> waystation.v1.CodePacket
+	63, // 37: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
+	31, // 38: waystation.v1.ReadPacketsResponse.packets:type_name -> waystation.v1.StoredPacket
+	39, // 39: waystation.v1.GetRepositoryResponse.groups:type_name -> waystation.v1.GroupCursor
+	40, // 40: waystation.v1.GroupCursor.cursors:type_name -> waystation.v1.Cursors
+	63, // 41: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
+	63, // 42: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
+	43, // 43: waystation.v1.ListDeadLettersResponse.dead:type_name -> waystation.v1.DeadLetter
+	63, // 44: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
+	51, // 45: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
+	53, // 46: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
+	46, // 47: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
+	63, // 48: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
+	52, // 49: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
+	56, // 50: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
+	57, // 51: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
+	60, // 52: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
+	7,  // 53: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
+	9,  // 54: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
+	15, // 55: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
+	23, // 56: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
+	25, // 57: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
+	27, // 58: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
+	29, // 59: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
+	33, // 60: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
+	35, // 61: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
+	37, // 62: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
+	41, // 63: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
+	44, // 64: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
+	47, // 65: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
+	49, // 66: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
+	54, // 67: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
+	58, // 68: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
+	8,  // 69: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
+	10, // 70: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
+	17, // 71: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
+	24, // 72: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
+	26, // 73: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
+	28, // 74: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
+	30, // 75: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
+	34, // 76: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
+	36, // 77: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
+	38, // 78: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
+	42, // 79: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
+	45, // 80: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
+	48, // 81: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
+	50, // 82: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
+	55, // 83: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
+	59, // 84: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
+	69, // [69:85] is the sub-list for method output_type
+	53, // [53:69] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_waystation_v1_waystation_proto_init() }
@@ -4348,7 +4580,7 @@ func file_waystation_v1_waystation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waystation_v1_waystation_proto_rawDesc), len(file_waystation_v1_waystation_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   56,
+			NumMessages:   59,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
