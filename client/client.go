@@ -29,6 +29,8 @@ type Client struct {
 	epochs   epochs
 	window   *window
 	shards   []*publisher
+	charting sync.Mutex // guards the change of atlas
+	atlas    atomic.Pointer[atlas]
 
 	mu      sync.Mutex // guards closed and the beginning of Work calls
 	closed  bool
@@ -76,8 +78,10 @@ func newClient(cfg config, links []*link, pool *codec.Pool) *Client {
 	if c.producer == "" && cfg.position {
 		c.producer = randomName()
 	}
-	for _, l := range links {
-		c.shards = append(c.shards, newPublisher(c, l))
+	// A publisher has a connection to each node that it needs: about as many as
+	// there are targets.
+	for i := range max(1, (len(links)+len(links[0].given)-1)/len(links[0].given)) {
+		c.shards = append(c.shards, newPublisher(c, links[i], i))
 	}
 	return c
 }

@@ -93,7 +93,6 @@ func (l *link) learn(addr string) {
 		return
 	}
 	l.targets = append(l.targets, addr)
-	l.conns = append(l.conns, nil)
 }
 
 // known returns the targets.

@@ -63,6 +63,9 @@ type Error struct {
 	RetryAfter time.Duration
 	// Expected is the position's sequence that a GAP asks for.
 	Expected uint64
+	// Leader is the address of the node that would have been the one to ask, where
+	// the one that refuses knows. The client goes there by itself.
+	Leader string
 }
 
 // Error returns "CODE: field: message".

@@ -18,17 +18,19 @@ import (
 	"github.com/waystation/waystation/messages/codec"
 )
 
-// link is one of the client's connections: to one target at a time, to the next
-// one after a failure. Each link has a TCP connection of its own for each target,
-// because all streams of one TCP connection share its lock and its writer.
+// link is a set of connections, one to each target: calls and workers use one
+// target at a time, and the next one after a failure; publishers use those that
+// they want. Each link has TCP connections of its own, because all streams of one
+// TCP connection share its lock and its writer.
 type link struct {
-	targets []string
-	opts    []grpc.DialOption
+	given []string // by the caller
+	opts  []grpc.DialOption
 
-	mu     sync.Mutex
-	at     int // index of the target in use
-	conns  []*grpc.ClientConn
-	closed bool
+	mu      sync.Mutex
+	targets []string // given, and behind them those that nodes told of
+	at      int      // index of the target in use
+	conns   map[string]*grpc.ClientConn
+	closed  bool
 }
 
 func newLinks(list string, cfg *config, pool *codec.Pool) ([]*link, error) {
@@ -52,7 +54,10 @@ func newLinks(list string, cfg *config, pool *codec.Pool) ([]*link, error) {
 	}
 	links := make([]*link, n)
 	for i := range links {
-		links[i] = &link{targets: slices.Clone(targets), at: i % len(targets), conns: make([]*grpc.ClientConn, len(targets)), opts: dialOptions(cfg, pool)}
+		links[i] = &link{
+			given: targets, targets: slices.Clone(targets), at: i % len(targets),
+			conns: make(map[string]*grpc.ClientConn), opts: dialOptions(cfg, pool),
+		}
 	}
 	return links, nil
 }
@@ -97,20 +102,36 @@ const maxMessage = 64 << 20
 func (l *link) conn() (*grpc.ClientConn, int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	c, err := l.connect(l.targets[l.at])
+	return c, l.at, err
+}
+
+// connTo returns the connection to an address.
+func (l *link) connTo(addr string) (*grpc.ClientConn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.connect(addr)
+}
+
+// connect makes a connection if need be; the caller holds l.mu.
+func (l *link) connect(addr string) (*grpc.ClientConn, error) {
 	if l.closed {
-		return nil, 0, ErrClosed
+		return nil, ErrClosed
 	}
-	if c := l.conns[l.at]; c != nil {
-		return c, l.at, nil
+	if c := l.conns[addr]; c != nil {
+		return c, nil
 	}
 	// passthrough: the name is resolved at each connect, in the dialer.
-	c, err := grpc.NewClient("passthrough:///"+l.targets[l.at], l.opts...)
+	c, err := grpc.NewClient("passthrough:///"+addr, l.opts...)
 	if err != nil {
-		return nil, 0, fmt.Errorf("connect %s: %w", l.targets[l.at], err)
+		return nil, fmt.Errorf("connect %s: %w", addr, err)
 	}
-	l.conns[l.at] = c
-	return c, l.at, nil
+	l.conns[addr] = c
+	return c, nil
 }
+
+// named says whether the caller gave an address.
+func (l *link) named(addr string) bool { return slices.Contains(l.given, addr) }
 
 // failed moves on to the next target, unless another user of the link did.
 func (l *link) failed(target int) {
@@ -126,9 +147,7 @@ func (l *link) close() {
 	defer l.mu.Unlock()
 	l.closed = true
 	for _, c := range l.conns {
-		if c != nil {
-			_ = c.Close() // only says that it was closed before
-		}
+		_ = c.Close() // only says that it was closed before
 	}
 }
 

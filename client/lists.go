@@ -6,7 +6,7 @@ import "container/heap"
 type laneList struct{ head, tail *lane }
 
 func (q *laneList) push(l *lane) {
-	l.next = nil
+	l.next, l.prev = nil, q.tail
 	if q.tail == nil {
 		q.head = l
 	} else {
@@ -17,14 +17,25 @@ func (q *laneList) push(l *lane) {
 
 func (q *laneList) pop() *lane {
 	l := q.head
-	if l == nil {
-		return nil
-	}
-	q.head, l.next = l.next, nil
-	if q.head == nil {
-		q.tail = nil
+	if l != nil {
+		q.remove(l)
 	}
 	return l
+}
+
+// remove takes a lane out that is in the list.
+func (q *laneList) remove(l *lane) {
+	if l.prev == nil {
+		q.head = l.next
+	} else {
+		l.prev.next = l.next
+	}
+	if l.next == nil {
+		q.tail = l.prev
+	} else {
+		l.next.prev = l.prev
+	}
+	l.next, l.prev = nil, nil
 }
 
 // delayQueue holds the lanes that wait, the one whose wait ends first in front.

@@ -23,6 +23,7 @@ type config struct {
 	framePackets int
 	frameBytes   int
 	answerSoon   time.Duration // see there
+	maxDrain     time.Duration // see there
 	producer     string
 	position     bool
 	retry        RetryPolicy
@@ -39,6 +40,7 @@ func defaultConfig() config {
 		framePackets: 256,
 		frameBytes:   512 << 10,
 		answerSoon:   answerSoon,
+		maxDrain:     maxDrain,
 		position:     true,
 		retry:        DefaultRetryPolicy(),
 		logger:       slog.New(slog.DiscardHandler),

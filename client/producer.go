@@ -117,9 +117,7 @@ func (p *publisher) epochCame(epoch uint64) {
 		l.SetEpoch(epoch)
 		done = p.advance(l, done)
 	}
-	if p.idle && p.ready.head != nil {
-		p.wake()
-	}
+	p.nudgeAll()
 	p.mu.Unlock()
 	p.complete(done)
 }

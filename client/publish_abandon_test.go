@@ -96,7 +96,7 @@ func TestPublishContextEndsBeforeTheFirstTry(t *testing.T) {
 	ctx, cancel := context.WithCancel(within(t))
 	published := publishFull(ctx, c)
 	p := c.shards[0]
-	await(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.fresh > 0 })
+	await(t, func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.open > 0 })
 	cancel()
 	if err := <-published; !errors.Is(err, context.Canceled) || ErrorCode(err) != CodeUnavailable {
 		t.Errorf("publish returned %v, want the context's end and that it was not sent", err)

@@ -344,8 +344,13 @@ func TestSmallFrameIsNotHeldForEver(t *testing.T) {
 	r := relay(t, nil)
 	c := dial(t, r)
 	p := c.shards[0]
+	if _, err := c.Publish(within(t), &Packet{RepoID: "a"}); err != nil {
+		t.Fatal(err)
+	}
 	p.mu.Lock()
-	p.ahead = maxAhead // as if frames were sent that nobody answers
+	for _, s := range p.pipes {
+		s.ahead = maxAhead // as if frames were sent that nobody answers
+	}
 	p.mu.Unlock()
 	if _, err := c.Publish(within(t), &Packet{RepoID: "a"}); err != nil {
 		t.Error(err)

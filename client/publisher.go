@@ -3,7 +3,6 @@ package client
 import (
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/waystation/waystation/client/internal/order"
@@ -12,60 +11,71 @@ import (
 // lane is a repository's lane and its place in the publisher's lists.
 type lane struct {
 	*order.Lane[*item]
-	home   *publisher
-	repo   string
-	listed bool // in ready
-	used   bool // since the last eviction
-	next   *lane
-	at     time.Time // when a wait ends
-	timed  bool      // in delayed
-	begin  bool      // the wait ends with the next epoch
+	home *publisher
+	repo string
+	used bool // since the last eviction
+
+	pipe    *pipe  // where it is pinned
+	version uint64 // of the publisher's pipes, when it was placed
+	moving  bool   // it belongs to another pipe, and waits for answers first
+	moveBy  time.Time
+	round   uint32 // counts how often it did not get them
+	hash    uint64 // of repo, under seed
+	seed    uint64
+	hashed  bool
+
+	listed     bool // in its pipe's ready
+	next, prev *lane
+	at         time.Time // when a wait ends
+	timed      bool      // in delayed
+	begin      bool      // the wait ends with the next epoch
+	busy       bool      // refused for load since the last receipt
 }
 
-// slot is what a try's ordinal in the stream stands for.
-type slot struct {
-	lane *lane
-	key  uint64
-}
-
-// publisher sends what belongs to the repositories that are pinned to one link.
-// One goroutine sends, one more for each stream receives; everything that they
-// and the callers share is under mu, which is taken once for each frame and for
-// each batch of results.
+// publisher sends what belongs to some of the repositories. Its keeper looks after
+// waits and pipes; of each pipe one goroutine sends and one receives. Everything
+// that they and the callers share is under mu, which is taken once for each frame
+// and for each batch of results.
 type publisher struct {
 	c    *Client
 	link *link
 
 	mu      sync.Mutex
 	lanes   map[string]*lane
-	ready   laneList // lanes that have something to send
 	delayed delayQueue
-	slots   order.Slots[slot]
-	fresh   int // packets pushed since the last gathering
-	ahead   int // frames sent since the last answer came
+	moving  []*lane // in the order of their moveBy; some have moved since
+	open    int     // packets that have not ended
 	base    uint64
 	flock   *flock
 	sealed  []*flock // and unfinished
 	waiting []*lane  // for an epoch from the cluster
 	closed  bool
-	isolate bool          // one packet at a time: the stream ended with INVALID_ARGUMENT
-	asked   time.Time     // when the first of the tries without an answer was sent
-	sent    atomic.Uint64 // ordinals that were given to the stream
+	isolate bool // one packet at a time: a stream ended with INVALID_ARGUMENT
 
-	// encode is held while items are encoded, so that abandon does not take a
-	// content away meanwhile. Locked before mu.
-	encode sync.Mutex
+	atlas   *atlas
+	pipes   map[string]*pipe // by address
+	nodes   map[string]*pipe // that are up, by the node at the other end
+	lacking bool             // there is no pipe to one of the leaders
+	astray  bool             // leaders are not where they are thought to be
+	entry   *pipe            // for what has no better one
+	turn    int              // the target to try next
+	version uint64           // counts what may have lanes belong elsewhere
 
-	idle    bool // the sender sleeps
-	wakeup  chan struct{}
-	timer   *time.Timer // the sender's own
+	// encode is held, shared, while items are gathered and encoded, so that abandon
+	// does not take a content away meanwhile, and desert an item that would be
+	// encoded for two streams at once. Locked before mu.
+	encode sync.RWMutex
+
+	wakeup  chan struct{} // the keeper's
 	stopped chan struct{}
+	streams sync.WaitGroup
 	begun   bool
 }
 
-func newPublisher(c *Client, l *link) *publisher {
+func newPublisher(c *Client, l *link, turn int) *publisher {
 	return &publisher{
-		c: c, link: l, lanes: make(map[string]*lane), base: 1,
+		c: c, link: l, lanes: make(map[string]*lane), base: 1, turn: turn % len(l.given),
+		pipes: make(map[string]*pipe), nodes: make(map[string]*pipe),
 		flock: &flock{}, wakeup: make(chan struct{}, 1), stopped: make(chan struct{}),
 	}
 }
@@ -84,18 +94,25 @@ func (p *publisher) push(it *item) error {
 	if l.Stopped() {
 		return fencedError(p.c.producer)
 	}
+	if l.pipe == nil || l.version != p.version {
+		p.place(l)
+	}
 	it.lane, it.flock = l, p.flock
 	p.flock.n++
 	l.used = true
 	it.key = l.Push(it, it.fields.PacketID != "")
-	p.fresh++
-	p.list(l)
+	if p.open++; p.open == 1 && p.lacking {
+		p.wake()
+	}
 	if !p.begun {
 		p.begun = true
 		go p.run()
 	}
-	if p.idle && (p.ahead < maxAhead || p.fresh >= minFrame) {
-		p.wake()
+	s := l.pipe
+	s.fresh++
+	p.list(l)
+	if !s.running || s.idle && (s.ahead < maxAhead || s.fresh >= minFrame) {
+		s.nudge()
 	}
 	return nil
 }
@@ -132,55 +149,59 @@ func (p *publisher) evict() {
 	}
 }
 
-// list puts a lane that has something to send into ready.
+// list puts a lane that has something to send into its pipe's ready.
 func (p *publisher) list(l *lane) {
-	if l.listed {
+	if l.listed || l.moving || l.pipe == nil {
 		return
 	}
 	if _, ok := l.Peek(); ok {
 		l.listed = true
-		p.ready.push(l)
+		l.pipe.ready.push(l)
 	}
 }
 
-// wake has the sender look again.
-func (p *publisher) wake() {
-	p.idle = false
-	select {
-	case p.wakeup <- struct{}{}:
-	default:
+// unlist takes it out again.
+func (p *publisher) unlist(l *lane) {
+	if l.listed {
+		l.listed = false
+		l.pipe.ready.remove(l)
 	}
 }
 
 // answers takes a batch of results and appends what ended to done.
-func (p *publisher) answers(results []result, done []completion) []completion {
+func (s *pipe) answers(results []result, done []completion) []completion {
+	p := s.p
 	p.mu.Lock()
-	p.ahead = 0
+	s.ahead = 0
 	for i := range results {
-		done = p.answer(&results[i], done)
+		done = s.answer(&results[i], done)
 	}
-	if p.idle && (p.ready.head != nil || p.isolate) {
-		p.wake()
+	if p.isolate {
+		p.nudgeAll()
+	} else if s.idle && s.ready.head != nil {
+		s.wake()
 	}
 	p.mu.Unlock()
 	return done
 }
 
-func (p *publisher) answer(r *result, done []completion) []completion {
-	s, ok := p.slots.Take(r.index)
-	if !ok {
-		return done // answered before: the first answer counts
+func (s *pipe) answer(r *result, done []completion) []completion {
+	t, ok := s.slots.Take(r.index)
+	if !ok || t.round != t.lane.round {
+		return done // answered before, or given up: the first answer counts
 	}
-	l := s.lane
-	it, over := l.Answer(s.key, r.verdict())
+	l, p := t.lane, s.p
+	it, over := l.Answer(t.key, r.verdict())
 	switch {
 	case it == nil:
 	case over && r.err == nil:
+		l.busy = false
 		done = append(done, p.finish(it, r.receipt(l.repo, it.fields.PacketID), nil))
 	case over:
 		done = append(done, p.finish(it, Receipt{}, r.err))
 	default:
 		it.last = r.err
+		l.busy = l.busy || r.err.Code == CodeResourceExhausted
 	}
 	return p.advance(l, done)
 }
@@ -188,6 +209,7 @@ func (p *publisher) answer(r *result, done []completion) []completion {
 // finish marks an item as ended. Its callback is called without the lock.
 func (p *publisher) finish(it *item, r Receipt, err error) completion {
 	it.over = true
+	p.open--
 	return completion{it: it, receipt: r, err: err}
 }
 
@@ -197,13 +219,24 @@ func (p *publisher) advance(l *lane, done []completion) []completion {
 		again = false
 		switch st := l.Step(); st.Kind {
 		case order.StepWait:
+			if st.Failures >= astrayAfter && !l.busy {
+				p.astray = true
+				p.wake()
+			}
 			p.delay(l, p.c.cfg.retry.wait(st.Failures, millis(st.DelayMs)))
 		case order.StepEpoch:
 			again = p.nextEpoch(l, st)
 		}
 	}
 	done = p.ended(l, done)
+	if l.moving && l.Open() == 0 {
+		p.place(l)
+		return done
+	}
 	p.list(l)
+	if l.listed && !l.pipe.running {
+		p.wake()
+	}
 	return done
 }
 
@@ -225,26 +258,7 @@ func (p *publisher) ended(l *lane, done []completion) []completion {
 func (p *publisher) delay(l *lane, d time.Duration) {
 	l.at = time.Now().Add(d)
 	p.delayed.push(l)
-	if p.idle && p.delayed[0] == l {
-		p.wake() // the sender sleeps for longer than that
+	if p.delayed[0] == l {
+		p.wake() // the keeper sleeps for longer than that
 	}
-}
-
-// resume ends the waits that are over, and returns how long the next one lasts.
-func (p *publisher) resume(now time.Time, done []completion) (time.Duration, []completion) {
-	for len(p.delayed) > 0 {
-		l := p.delayed[0]
-		if d := l.at.Sub(now); d > 0 {
-			return d, done
-		}
-		p.delayed.pop()
-		if l.begin {
-			l.begin = false
-			l.SetEpoch(l.Epoch() + 1)
-		} else {
-			l.Resume()
-		}
-		done = p.advance(l, done)
-	}
-	return 0, done
 }

@@ -53,32 +53,40 @@ func fields(message []byte, visit func(number protowire.Number, v uint64, b []by
 	return nil
 }
 
-// parseResults appends the results of a PublishStreamResponse to dst.
-func parseResults(dst []result, response []byte) ([]result, error) {
+// parseResults appends the results of a PublishStreamResponse to dst. routes are
+// those that it has, nil for none; they alias response.
+func parseResults(dst []result, response []byte) (_ []result, routes []byte, _ error) {
 	for len(response) > 0 {
 		number, kind, n := protowire.ConsumeTag(response)
 		if n < 0 {
-			return dst, fmt.Errorf("parse results: %w", errBroken)
+			return dst, nil, fmt.Errorf("parse results: %w", errBroken)
 		}
 		response = response[n:]
+		if number == 2 && kind == protowire.BytesType {
+			if routes, n = protowire.ConsumeBytes(response); n < 0 {
+				return dst, nil, fmt.Errorf("parse results: %w", errBroken)
+			}
+			response = response[n:]
+			continue
+		}
 		if number != 1 || kind != protowire.BytesType {
 			if n = protowire.ConsumeFieldValue(number, kind, response); n < 0 {
-				return dst, fmt.Errorf("parse results: %w", errBroken)
+				return dst, nil, fmt.Errorf("parse results: %w", errBroken)
 			}
 			response = response[n:]
 			continue
 		}
 		b, n := protowire.ConsumeBytes(response)
 		if n < 0 {
-			return dst, fmt.Errorf("parse results: %w", errBroken)
+			return dst, nil, fmt.Errorf("parse results: %w", errBroken)
 		}
 		response = response[n:]
 		dst = append(dst, result{})
 		if err := dst[len(dst)-1].parse(b); err != nil {
-			return dst, fmt.Errorf("parse results: %w", err)
+			return dst, nil, fmt.Errorf("parse results: %w", err)
 		}
 	}
-	return dst, nil
+	return dst, routes, nil
 }
 
 func (r *result) parse(message []byte) error {
@@ -125,6 +133,8 @@ func parseError(message []byte) (*Error, error) {
 			e.RetryAfter = millis(int64(min(v, math.MaxInt64)))
 		case 5:
 			e.Expected = v
+		case 6:
+			e.Leader = string(b)
 		}
 		return nil
 	})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/waystation/waystation/client/internal/order"
 	"github.com/waystation/waystation/messages/codec"
@@ -32,134 +33,144 @@ const (
 	answerSoon = 5 * time.Second
 )
 
-var errSilent = errors.New("no answer for too long")
+var (
+	errSilent   = errors.New("no answer for too long")
+	errStranger = errors.New("the address is that of another cluster's node")
+)
 
-// run sends until the client is closed: one stream after the other.
-func (p *publisher) run() {
-	defer close(p.stopped)
-	p.timer = time.NewTimer(time.Hour)
-	defer p.timer.Stop()
-	for failures := 1; p.await(nil, nil); failures++ {
-		answered, err := p.stream()
-		if p.c.ctx.Err() != nil {
-			break
-		}
-		if answered {
-			failures = 1
-		}
-		p.c.cfg.logger.Info("publish stream ended", "error", err, "failures", failures)
-		p.lost(err, answered)
-		if pause(p.c.ctx, p.c.cfg.retry.reconnect(failures, err)) != nil {
-			break
-		}
-	}
-	p.endAll()
+// run serves one stream from its beginning to its end.
+func (s *pipe) run() {
+	answered, err := s.stream()
+	s.ended(answered, err)
 }
 
 // stream opens a stream and sends on it until it breaks. It says whether any
 // answer came.
-func (p *publisher) stream() (answered bool, err error) {
-	conn, target, err := p.link.conn()
+func (s *pipe) stream() (answered bool, err error) {
+	c := s.p.c
+	conn, err := s.p.link.connTo(s.addr)
 	if err != nil {
 		return false, err
 	}
-	defer func() {
-		if err != nil {
-			p.link.failed(target)
-		}
-	}()
-	ctx, cancel := context.WithCancelCause(p.c.ctx)
+	ctx, cancel := context.WithCancelCause(c.ctx)
 	defer cancel(nil)
-	s, err := waystationv1.NewWaystationClient(conn).PublishStream(ctx)
+	stream, err := waystationv1.NewWaystationClient(conn).PublishStream(ctx)
 	if err != nil {
 		return false, fromStatus(ctx, err)
 	}
-	p.sent.Store(0)
-	p.c.use()
-	watch := p.watch(cancel)
+	s.opened()
+	c.use()
+	watch := s.watch(cancel)
 	defer watch.Stop()
 	var received error
 	broken := make(chan struct{})
 	go func() {
 		defer close(broken)
-		answered, received = p.receive(s, watch)
+		answered, received = s.receive(stream, watch)
+		cancel(received) // where the stream itself did not end
 	}()
-	p.send(s, broken)
+	s.send(stream, broken)
 	<-broken
 	if errors.Is(context.Cause(ctx), errSilent) {
 		received = errSilent
 	}
-	return answered, fromStatus(p.c.ctx, received)
+	if errors.Is(received, errStranger) {
+		return answered, received
+	}
+	return answered, fromStatus(c.ctx, received)
 }
 
 // send sends what gathers, until the stream breaks or the client is closed.
-func (p *publisher) send(s grpc.ClientStream, broken <-chan struct{}) {
+func (s *pipe) send(stream grpc.ClientStream, broken <-chan struct{}) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
 	var f frame
 	var sent uint64
-	for p.await(&f, broken) {
-		raw := p.encodeFrame(&f)
+	for s.await(&f, timer, broken) {
 		sent += uint64(len(f.tries))
-		p.sent.Store(sent)
-		if s.SendMsg(raw) != nil {
+		s.sent.Store(sent)
+		if stream.SendMsg(f.raw) != nil {
 			return // it ended the stream, and only the receiver learns why
 		}
 		clear(f.tries)
-		f.tries, f.bytes = f.tries[:0], 0
+		f.tries, f.bytes, f.raw = f.tries[:0], 0, nil
 	}
 }
 
 // encodeFrame writes a frame into a buffer that goes back to the pool when gRPC
-// has sent it.
+// has sent it. The caller holds p.encode.
 func (p *publisher) encodeFrame(f *frame) *codec.Raw {
 	buf := p.c.pool.Get(f.bytes)
 	b := (*buf)[:0]
-	p.encode.Lock()
 	for i := range f.tries {
 		t := &f.tries[i]
 		fields := &t.Payload.fields
 		fields.Epoch, fields.Sequence = t.Epoch, t.Sequence
 		b = wire.AppendFramePacket(b, fields)
 	}
-	p.encode.Unlock()
 	*buf = b
 	return &codec.Raw{Bytes: b, Release: func() { p.c.pool.Put(buf) }}
 }
 
 // receive takes answers until the stream ends.
-func (p *publisher) receive(s grpc.ClientStream, watch *time.Timer) (answered bool, err error) {
+func (s *pipe) receive(stream grpc.ClientStream, watch *time.Timer) (answered bool, err error) {
 	var raw codec.Raw
 	var results []result
+	var routes []byte
 	var done []completion
 	for {
-		if err := s.RecvMsg(&raw); err != nil {
+		if err := stream.RecvMsg(&raw); err != nil {
 			return answered, err
 		}
-		watch.Reset(p.patience())
-		if results, err = parseResults(results[:0], raw.Bytes); err != nil {
+		watch.Reset(s.patience())
+		if results, routes, err = parseResults(results[:0], raw.Bytes); err != nil {
 			return answered, err
 		}
 		answered = answered || len(results) > 0
-		sent := p.sent.Load()
+		sent := s.sent.Load()
 		for i := range results {
 			if results[i].index >= sent {
 				return answered, fmt.Errorf("answer to packet %d of the stream, of %d sent", results[i].index, sent)
 			}
 		}
-		done = p.answers(results, done[:0])
-		p.complete(done)
-		clear(done)
+		if len(results) > 0 {
+			done = s.answers(results, done[:0])
+			s.p.complete(done)
+			clear(done)
+		}
+		if routes != nil {
+			if err := s.told(routes); err != nil {
+				return answered, err
+			}
+		}
 	}
 }
 
+// told takes in who leads what, as the node at the other end knows.
+func (s *pipe) told(routes []byte) error {
+	var r waystationv1.Routes
+	if err := proto.Unmarshal(routes, &r); err != nil {
+		return fmt.Errorf("parse routes: %w", err)
+	}
+	if !valid(&r) {
+		return nil // it forwards all the same
+	}
+	if !s.p.c.chart(&r, s.given) {
+		return errStranger
+	}
+	s.identified(r.GetClusterId(), r.GetNodeId())
+	return nil
+}
+
 // watch ends a stream on which nothing is answered any more.
-func (p *publisher) watch(cancel context.CancelCauseFunc) *time.Timer {
+func (s *pipe) watch(cancel context.CancelCauseFunc) *time.Timer {
 	var t *time.Timer
 	t = time.AfterFunc(time.Hour, func() {
-		p.mu.Lock()
-		silent := p.slots.Len() > 0
-		limit := p.patience()
-		left := limit - time.Since(p.asked)
-		p.mu.Unlock()
+		s.p.mu.Lock()
+		silent := s.slots.Len() > 0
+		limit := s.patience()
+		left := limit - time.Since(s.asked)
+		s.p.mu.Unlock()
 		switch {
 		case silent && left <= 0:
 			cancel(errSilent)
@@ -169,132 +180,92 @@ func (p *publisher) watch(cancel context.CancelCauseFunc) *time.Timer {
 			t.Reset(limit)
 		}
 	})
-	t.Reset(p.patience())
+	t.Reset(s.patience())
 	return t
 }
 
 // patience is how long a stream may be silent.
-func (p *publisher) patience() time.Duration {
-	if p.link.several() {
-		return p.c.cfg.answerSoon
+func (s *pipe) patience() time.Duration {
+	if s.p.link.several() {
+		return s.p.c.cfg.answerSoon
 	}
 	return answerTimeout
 }
 
-// await blocks until there is something to send, which it gathers into f unless
-// that is nil. It returns false once the stream broke or the client is closed.
-func (p *publisher) await(f *frame, broken <-chan struct{}) bool {
+// await blocks until there is something to send, which it gathers into f. It
+// returns false once the stream broke or the client is closed.
+func (s *pipe) await(f *frame, timer *time.Timer, broken <-chan struct{}) bool {
 	for waited := false; ; {
-		wait, lingers, has := p.look(f, waited)
+		wait, lingers, has := s.look(f, waited)
 		if has {
 			return true
 		}
-		wakeup := p.wakeup
+		wakeup := s.wakeup
 		if lingers {
 			wakeup = nil // what comes meanwhile is what it waits for
 		}
-		if g := p.c.cfg.retry.GiveUpAfter; g > 0 && (wait == 0 || wait > g/4) {
-			wait = max(g/4, time.Millisecond)
-		}
 		var over <-chan time.Time
 		if wait > 0 {
-			p.timer.Reset(wait)
-			over = p.timer.C
+			timer.Reset(wait)
+			over = timer.C
 		}
 		select {
 		case <-wakeup:
 		case <-over:
 			waited = true
-			p.giveUpOld()
 		case <-broken:
 			return false
-		case <-p.c.ctx.Done():
+		case <-s.p.c.ctx.Done():
 			return false
 		}
 	}
 }
 
-// look gathers if there is anything, and a small frame only if it waited.
-// Otherwise it says how long to sleep at most, 0 for without an end, and whether
-// that is the linger.
-func (p *publisher) look(f *frame, waited bool) (wait time.Duration, lingers, has bool) {
-	var done []completion
-	p.mu.Lock()
-	if len(p.delayed) > 0 {
-		wait, done = p.resume(time.Now(), done)
+// look gathers and encodes if there is anything.
+func (s *pipe) look(f *frame, waited bool) (wait time.Duration, lingers, has bool) {
+	s.p.encode.RLock()
+	defer s.p.encode.RUnlock()
+	if wait, lingers, has = s.fill(f, waited); has {
+		f.raw = s.p.encodeFrame(f)
 	}
-	switch {
-	case f == nil:
-		has = p.ready.head != nil
-	case p.ready.head == nil:
-	case !waited && p.c.cfg.linger > 0 && p.fresh < p.c.cfg.framePackets:
-		wait, lingers = p.c.cfg.linger, true
-	case !waited && p.ahead >= maxAhead && p.fresh < minFrame:
-		wait = maxHold
-	default:
-		if p.slots.Len() == 0 {
-			p.asked = time.Now()
-		}
-		p.gather(f)
-		has = len(f.tries) > 0
-		if has {
-			p.ahead++
-		}
-	}
-	p.idle = !has
-	p.mu.Unlock()
-	p.complete(done)
 	return wait, lingers, has
 }
 
-func (p *publisher) giveUpOld() {
-	g := p.c.cfg.retry.GiveUpAfter
-	if g == 0 {
-		return
-	}
-	now := time.Now()
-	p.giveUp(func(it *item) bool { return now.Sub(it.since) > g })
-}
-
-// lost takes the end of a stream in: what has no answer may be accepted or not.
-// A stream that was refused as a whole accepted nothing.
-func (p *publisher) lost(err error, answered bool) {
-	p.mu.Lock()
-	var done []completion
-	if ErrorCode(err) == CodeInvalidArgument {
-		done = p.blame(err, done)
-	}
-	refused := fatal(err) && !answered
-	seen := make(map[*lane]bool)
-	p.slots.Each(func(s slot) {
-		seen[s.lane] = true
-		if refused {
-			s.lane.Answer(s.key, order.Answer{Verdict: order.Away})
+// fill gathers if there is anything, and a small frame only if it waited. Otherwise
+// it says how long to sleep at most, 0 for without an end, and whether that is the
+// linger.
+func (s *pipe) fill(f *frame, waited bool) (wait time.Duration, lingers, has bool) {
+	cfg := &s.p.c.cfg
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	switch {
+	case s.ready.head == nil, !s.usable():
+	case !waited && cfg.linger > 0 && s.fresh < cfg.framePackets:
+		wait, lingers = cfg.linger, true
+	case !waited && s.ahead >= maxAhead && s.fresh < minFrame:
+		wait = maxHold
+	default:
+		if s.slots.Len() == 0 {
+			s.asked = time.Now()
 		}
-	})
-	p.slots.Reset()
-	p.ahead = 0
-	for l := range seen {
-		l.Lost()
-		done = p.advance(l, done)
+		s.gather(f)
+		if has = len(f.tries) > 0; has {
+			s.ahead++
+		}
 	}
-	p.mu.Unlock()
-	p.complete(done)
-	if fatal(err) {
-		p.refuseAll(err)
-	}
-	p.giveUpOld()
+	s.idle = !has
+	return wait, lingers, has
 }
 
 // blame: the relay ended the stream because of something in it. Sent alone, the
 // packet that it does not bear shows itself and ends with the relay's error.
-func (p *publisher) blame(err error, done []completion) []completion {
+func (p *publisher) blame(s *pipe, err error, done []completion) []completion {
 	if !p.isolate {
-		p.isolate = p.slots.Len() > 0
+		p.isolate = s.slots.Len() > 0
 		return done
 	}
 	var at *slot
-	p.slots.Each(func(s slot) { at = &s })
+	s.slots.Each(func(t slot) { at = &t })
 	if at == nil {
 		return done
 	}
@@ -324,7 +295,6 @@ func (p *publisher) endAll() {
 		l.Stop()
 		done = p.ended(l, done)
 	}
-	p.slots.Reset()
 	p.mu.Unlock()
 	p.complete(done)
 }

@@ -89,6 +89,6 @@ func fromProto(e *waystationv1.Error) *Error {
 	}
 	return &Error{
 		Code: e.GetCode(), Field: e.GetField(), Message: e.GetMessage(),
-		RetryAfter: millis(e.GetRetryAfterMs()), Expected: e.GetExpectedSequence(),
+		RetryAfter: millis(e.GetRetryAfterMs()), Expected: e.GetExpectedSequence(), Leader: e.GetLeader(),
 	}
 }

@@ -154,7 +154,7 @@ func TestSettlementMessagesFitTheWire(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte{10, 2, 8, 1})
 	f.Fuzz(func(_ *testing.T, data []byte) {
-		_, _ = parseResults(nil, data)
+		_, _, _ = parseResults(nil, data)
 		var r workResponse
 		_ = r.parse(data)
 	})
