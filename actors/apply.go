@@ -148,6 +148,8 @@ func (p *Partition) commit(eff *repository.Effects) error {
 		switch kind {
 		case repository.OpSet:
 			b.Set(key, value)
+		case repository.OpSetNew:
+			b.SetNew(key, value)
 		case repository.OpDelete:
 			b.Delete(key)
 		case repository.OpDeleteRange:

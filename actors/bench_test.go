@@ -5,7 +5,9 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/waystation/waystation/messages/wire"
 	"github.com/waystation/waystation/storage"
@@ -62,6 +64,7 @@ func benchmarkOffer(b *testing.B, ids bool) {
 	h.proposer.keepLogs = false
 	b.ReportAllocs()
 	b.ResetTimer()
+	before := cpuTime(b)
 	var wg sync.WaitGroup
 	sinks := make([]*benchSink, streams)
 	for s := range streams {
@@ -81,8 +84,19 @@ func benchmarkOffer(b *testing.B, ids bool) {
 		calls += s.calls.Load()
 	}
 	b.StopTimer()
+	b.ReportMetric(float64(cpuTime(b)-before)/float64(total), "cpu-ns/packet")
 	b.ReportMetric(float64(total)/b.Elapsed().Seconds(), "packets/s")
 	b.ReportMetric(float64(total)/float64(calls), "receipts/call")
+}
+
+// cpuTime is what the process has used: unlike the time that passes, it says something on a
+// machine with other work.
+func cpuTime(b *testing.B) time.Duration {
+	var use syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &use); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(use.Utime.Nano() + use.Stime.Nano())
 }
 
 type benchFrame struct {

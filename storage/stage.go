@@ -79,7 +79,11 @@ func (t *Stage) Discard() error {
 // will be, never a mixture. ErrNotFound: nothing sealed is staged. ErrRange: the stage has keys
 // outside of the range. ErrCorrupt: the state is damaged where it would be cut; it is as it was.
 func (s *State) Install(g GroupID, lower, upper []byte) error {
-	if err := s.kv.Install(g, lower, upper); err != nil {
+	err := s.drain(lower, upper)
+	if err == nil {
+		err = s.kv.Install(g, lower, upper)
+	}
+	if err != nil {
 		return fmt.Errorf("install stage of group %d: %w", g, err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 )
 
 // Reader reads a state, or a snapshot of one.
@@ -19,11 +20,16 @@ type Reader interface {
 // State holds what Apply computed, for all partitions. It is a Reader of its newest content.
 // A commit is not durable by itself: after a crash the state is as some earlier commit left
 // it, never less than the last Flush, never a part of a batch, never a later batch without an
-// earlier one. All methods may be called at the same time.
+// earlier one. That is promised for each family of keys by itself, those that share their first
+// two bytes: of two families, one may be of a later time than the other. A batch that has keys of
+// several keeps its place among all. All methods may be called at the same time, but one
+// goroutine at a time writes to a family.
 type State struct {
 	reader
-	kv  KV
-	log *slog.Logger
+	kv      KV
+	log     *slog.Logger
+	buffers buffers
+	batches batches
 }
 
 // NewState opens the state that a KV holds. The State owns the KV from then on.
@@ -35,12 +41,20 @@ func NewState(kv KV, logger *slog.Logger) *State {
 func (s *State) NewBatch() *StateBatch { return s.NewBatchSize(0) }
 
 // NewBatchSize returns an empty batch with room for size bytes, for what is known to be large.
-func (s *State) NewBatchSize(size int) *StateBatch { return &StateBatch{kv: s.kv.NewBatch(size)} }
+func (s *State) NewBatchSize(size int) *StateBatch {
+	b := s.batches.get()
+	if b == nil {
+		b = &StateBatch{}
+	}
+	b.state, b.bytes = s, slices.Grow(b.bytes, size)
+	return b
+}
 
 // Snapshot returns the state as it is now. It must be closed: while it lives, nothing that it
 // shows is freed on disk, and each compaction keeps what it shows beside what is new. It shows
 // nothing of a range that Install replaces meanwhile. For long reads there is SnapshotRange.
 func (s *State) Snapshot() *StateSnapshot {
+	s.settle(nil, nil)
 	snap := s.kv.Snapshot()
 	return &StateSnapshot{reader: reader{r: snap, kv: s.kv}, close: snap.Close}
 }
@@ -50,6 +64,7 @@ func (s *State) Snapshot() *StateSnapshot {
 // stays as it is when a range is replaced by Install. A read outside of the range is ErrRange;
 // an open bound is the range's own.
 func (s *State) SnapshotRange(lower, upper []byte) *StateSnapshot {
+	s.settle(lower, upper)
 	snap := s.kv.SnapshotRange(lower, upper)
 	return &StateSnapshot{reader: reader{r: snap, kv: s.kv}, close: snap.Close}
 }
@@ -67,7 +82,11 @@ func (s *State) Durable() (Reader, func()) {
 // Flush makes all that was committed before the call durable, and blocks until it is. An
 // error is ErrSync and final.
 func (s *State) Flush() error {
-	if err := s.kv.Flush(); err != nil {
+	err := s.drain(nil, nil)
+	if err == nil {
+		err = s.kv.Flush()
+	}
+	if err != nil {
 		return fmt.Errorf("flush state: %w", err)
 	}
 	return nil
@@ -95,41 +114,3 @@ type StateSnapshot struct {
 
 // Close frees the snapshot.
 func (s *StateSnapshot) Close() error { return s.close() }
-
-// StateBatch gathers writes that become visible as one. One goroutine at a time.
-type StateBatch struct {
-	kv KVBatch
-}
-
-// Set copies key and value.
-func (b *StateBatch) Set(key, value []byte) {
-	k, v := b.kv.Set(len(key), len(value))
-	copy(k, key)
-	copy(v, value)
-}
-
-// SetDeferred reserves room for a record, and returns where key and value must be written
-// before the next call: it spares a copy.
-func (b *StateBatch) SetDeferred(keyLen, valueLen int) (key, value []byte) {
-	return b.kv.Set(keyLen, valueLen)
-}
-
-// Delete deletes one key.
-func (b *StateBatch) Delete(key []byte) { b.kv.Delete(key) }
-
-// DeleteRange deletes the keys in [lower, upper).
-func (b *StateBatch) DeleteRange(lower, upper []byte) { b.kv.DeleteRange(lower, upper) }
-
-// Len is the size of the batch in bytes.
-func (b *StateBatch) Len() int { return b.kv.Len() }
-
-// Commit applies the batch; it must not be used afterwards. An error is ErrSync and final.
-func (b *StateBatch) Commit() error {
-	if err := b.kv.Commit(false); err != nil {
-		return fmt.Errorf("commit state batch: %w", err)
-	}
-	return nil
-}
-
-// Discard gives the batch back uncommitted.
-func (b *StateBatch) Discard() { b.kv.Discard() }

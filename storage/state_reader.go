@@ -37,19 +37,7 @@ func (r *reader) Scan(lower, upper []byte, visit func(key, value []byte) bool) e
 	if err != nil {
 		return fmt.Errorf("scan state: %w", err)
 	}
-	for ok := it.First(); ok; ok = it.Next() {
-		v, err := it.ValueAndErr()
-		if err != nil {
-			return errors.Join(fmt.Errorf("scan state key %x: %w", it.Key(), err), it.Close())
-		}
-		if !visit(it.Key(), v) {
-			break
-		}
-	}
-	if err := errors.Join(it.Error(), it.Close()); err != nil {
-		return fmt.Errorf("scan state: %w", err)
-	}
-	return nil
+	return walk(it, nil, visit)
 }
 
 type failedReader struct{ err error }

@@ -14,6 +14,9 @@ const (
 	OpSet OpKind = iota
 	OpDelete
 	OpDeleteRange // value is the upper bound, exclusive
+	// OpSetNew is OpSet of a key that the state does not have: what is written and deleted soon
+	// after need not be written at all.
+	OpSetNew
 )
 
 type op struct {
@@ -63,8 +66,21 @@ func (e *Effects) keep(b []byte) []byte {
 	return e.buf[n:len(e.buf):len(e.buf)]
 }
 
-func (e *Effects) set(key, value []byte) { e.add(op{OpSet, e.keep(key), e.keep(value)}) }
-func (e *Effects) delete(key []byte)     { e.add(op{OpDelete, e.keep(key), nil}) }
+func (e *Effects) set(key, value []byte)    { e.add(op{OpSet, e.keep(key), e.keep(value)}) }
+func (e *Effects) setNew(key, value []byte) { e.add(op{OpSetNew, e.keep(key), e.keep(value)}) }
+func (e *Effects) delete(key []byte)        { e.add(op{OpDelete, e.keep(key), nil}) }
+
+// setKnown sets a key that the state has, or does not have.
+func (e *Effects) setKnown(has bool, key, value []byte) {
+	if has {
+		e.set(key, value)
+	} else {
+		e.setNew(key, value)
+	}
+}
+
+// sets says whether the key has a value after the write.
+func (o *op) sets() bool { return o.kind == OpSet || o.kind == OpSetNew }
 
 // deleteRange is not seen by the overlay: its callers drop whole buckets, which
 // nobody consults any more.
@@ -138,7 +154,7 @@ func (e *Effects) table(t byte) []int {
 func (m *Machine) get(key []byte) ([]byte, bool, error) {
 	if m.eff != nil && len(m.eff.ops) > 0 {
 		if o, ok := m.eff.lookup(key); ok {
-			return o.value, o.kind == OpSet, nil
+			return o.value, o.sets(), nil
 		}
 	}
 	return m.base.Get(key)
@@ -161,7 +177,7 @@ func (m *Machine) scan(lower, upper []byte, visit func(key, value []byte) bool) 
 	emit := func(i int) bool {
 		k := e.ops[list[i]].key
 		o := e.ops[e.byKey[unsafe.String(unsafe.SliceData(k), len(k))]]
-		if o.kind != OpSet {
+		if !o.sets() {
 			return true
 		}
 		return visit(o.key, o.value)

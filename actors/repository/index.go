@@ -56,7 +56,7 @@ func (m *Machine) storeLane(g *group, r *repo, l *lane) error {
 	if l.leased != l.token {
 		if l.token != 0 && !invariant.Broken(invariant.LeasesLost) {
 			m.vbuf = appendLease(m.vbuf[:0], l)
-			m.eff.set(m.keyLease(g.cfg.ID, r.id), m.vbuf)
+			m.eff.setKnown(l.leased != 0, m.keyLease(g.cfg.ID, r.id), m.vbuf)
 		} else {
 			m.eff.delete(m.keyLease(g.cfg.ID, r.id))
 		}
@@ -134,7 +134,7 @@ func (m *Machine) reindex(g *group, r *repo, l *lane) error {
 			if will != 0 {
 				m.vbuf = appendU64(m.vbuf, uint64(will))
 			}
-			m.eff.set(m.keyRunnable(g.cfg.ID, k, at, r.id), m.vbuf)
+			m.eff.setKnown(keeps, m.keyRunnable(g.cfg.ID, k, at, r.id), m.vbuf)
 		}
 		if at != 0 && !keeps {
 			m.announce(g, r, k, at)

@@ -208,7 +208,7 @@ func (m *Machine) Apply(index, term uint64, data []byte, eff *Effects) error {
 		return fmt.Errorf("apply entry %d: %w", index, err)
 	}
 	if len(m.manifest) > 0 {
-		eff.set(m.keyManifest(index), m.manifest)
+		eff.setNew(m.keyManifest(index), m.manifest)
 	}
 	m.storeShared()
 	m.applied = index

@@ -2,6 +2,7 @@ package repository
 
 import (
 	"bytes"
+	"fmt"
 	"iter"
 )
 
@@ -119,6 +120,11 @@ func (s *memState) write(eff *Effects) {
 	eff.Each(func(kind OpKind, k, v []byte) {
 		switch kind {
 		case OpSet:
+			s.set(k, v)
+		case OpSetNew:
+			if n := s.seek(k, nil); n != nil && n.key == string(k) {
+				panic(fmt.Sprintf("key %x is not new", k))
+			}
 			s.set(k, v)
 		case OpDelete:
 			s.delete(k)

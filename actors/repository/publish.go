@@ -165,7 +165,7 @@ func (m *Machine) keepPacket(r *repo, p *published, off int) {
 	}
 	if p.ttlMs > 0 {
 		it.expireMs = m.logTimeMs + int64(p.ttlMs)
-		m.eff.set(m.keyDeadline(it.expireMs, r.id, rank, it.seq), nil)
+		m.eff.setNew(m.keyDeadline(it.expireMs, r.id, rank, it.seq), nil)
 	}
 	s := &r.ranks[rank]
 	if p.delayMs > 0 {
@@ -202,7 +202,8 @@ func (m *Machine) storeRuns(r *repo) error {
 		if len(x.items) == 0 {
 			continue
 		}
-		m.storeRun(r, rank, x)
+		m.vbuf = x.append(m.vbuf[:0])
+		m.eff.setNew(m.keyRun(r.id, rank, x.last()), m.vbuf)
 		m.keepRun(r, rank, x)
 		m.noteManifest(r.id, rank, x)
 	}

@@ -191,7 +191,7 @@ func (t *truth) overlay(eff *repository.Effects) {
 		}
 		k := string(key)
 		switch kind {
-		case repository.OpSet:
+		case repository.OpSet, repository.OpSetNew:
 			drop(k)
 			t.kv[k] = string(value)
 			t.sum ^= hashOf(key, value)

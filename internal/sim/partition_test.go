@@ -67,6 +67,8 @@ func (p *partition) commit() {
 		switch kind {
 		case repository.OpSet:
 			b.Set(key, value)
+		case repository.OpSetNew:
+			b.SetNew(key, value)
 		case repository.OpDelete:
 			b.Delete(key)
 		case repository.OpDeleteRange:

@@ -25,6 +25,7 @@ func Run(t *testing.T, fresh func(t *testing.T) Disk) {
 	t.Run("InstallCrash", func(t *testing.T) { runInstallCrash(t, fresh) })
 	t.Run("LogCrash", func(t *testing.T) { runLogCrash(t, fresh) })
 	t.Run("StateCrash", func(t *testing.T) { runStateCrash(t, fresh) })
+	t.Run("StateFamilies", func(t *testing.T) { runStateFamilies(t, fresh) })
 	t.Run("Discipline", func(t *testing.T) { runDiscipline(t, fresh) })
 }
 
