@@ -72,7 +72,7 @@ func (e *Engine) prepare(g storage.GroupID, id storage.ReplicaID, sm StateMachin
 	if e.group(g) != nil {
 		return nil, errRunning
 	}
-	gr := &group{engine: e, id: g, replica: id, sm: sm, cache: entrycache.New(e.cfg.CacheBytes)}
+	gr := &group{engine: e, id: g, replica: id, sm: sm, cache: entrycache.New(e.cfg.FollowerCacheBytes)}
 	gr.status.Store(&published{})
 	start, err := e.reconcile(gr, join)
 	if err != nil {
@@ -125,6 +125,7 @@ func (e *Engine) coreConfig(g *group, start replica.Start) replica.Config {
 	c.Group, c.ID = g.id, g.replica
 	c.Start, c.Log, c.Cache = start, e.cfg.Log, g.cache
 	c.ElectionTicks, c.HeartbeatTicks = e.cfg.ElectionTicks, e.cfg.HeartbeatTicks
+	c.LateCommits = e.cfg.Watched == nil || !e.cfg.Watched(g.id)
 	c.Logger = raftLogger{log: e.cfg.Logger.With("group", g.id)}
 	return c
 }

@@ -50,6 +50,11 @@ type Config struct {
 	// node's replica of a group is another one. It must not block.
 	Changed func(g storage.GroupID)
 
+	// Watched says of which groups the followers' states are looked at: these learn
+	// at once how far is committed, others with the next entries or the next tick.
+	// nil: of none.
+	Watched func(g storage.GroupID) bool
+
 	// Transport reaches other nodes; nil while there are none.
 	Transport  Transport
 	Logger     *slog.Logger
@@ -62,8 +67,10 @@ type Config struct {
 	// Workers is the number of goroutines that share the groups' raft cores.
 	Workers int
 
-	// CacheBytes of each group's newest entries are kept in memory.
-	CacheBytes int64
+	// CacheBytes of each group's newest entries are kept in memory where it is led:
+	// that is where packets are delivered. FollowerCacheBytes where it is not, and
+	// entries only wait to be written and applied. Each keeps one entry in any case.
+	CacheBytes, FollowerCacheBytes int64
 	// GroupLogBytes is the size at which a group's log is truncated, to about
 	// half; TotalLogBytes the same for all groups together. What is still referred
 	// to is spilled then, a second write. Payload bytes.
@@ -101,22 +108,23 @@ type Config struct {
 // DefaultConfig returns the settings of a node, without its stores.
 func DefaultConfig() Config {
 	return Config{
-		Tick:            50 * time.Millisecond,
-		ElectionTicks:   10,
-		HeartbeatTicks:  2,
-		Workers:         2,
-		CacheBytes:      8 << 20,
-		GroupLogBytes:   256 << 20,
-		TotalLogBytes:   2 << 30,
-		SettledLogBytes: 32 << 20,
-		HoldBytes:       256 << 20,
-		SpillBytes:      1 << 20,
-		BatchBytes:      8 << 20,
-		QueuedProposals: 1024,
-		QueuedBytes:     64 << 20,
-		SnapshotWait:    2 * time.Second,
-		HandoverAfter:   time.Second,
-		SyncLimit:       20 * time.Second,
+		Tick:               50 * time.Millisecond,
+		ElectionTicks:      10,
+		HeartbeatTicks:     2,
+		Workers:            2,
+		CacheBytes:         8 << 20,
+		FollowerCacheBytes: 1 << 20,
+		GroupLogBytes:      256 << 20,
+		TotalLogBytes:      2 << 30,
+		SettledLogBytes:    32 << 20,
+		HoldBytes:          256 << 20,
+		SpillBytes:         1 << 20,
+		BatchBytes:         8 << 20,
+		QueuedProposals:    1024,
+		QueuedBytes:        64 << 20,
+		SnapshotWait:       2 * time.Second,
+		HandoverAfter:      time.Second,
+		SyncLimit:          20 * time.Second,
 	}
 }
 
@@ -137,7 +145,7 @@ func (c *Config) Validate() error {
 	need(c.Tick > 0, "tick must be positive")
 	need(c.HeartbeatTicks > 0 && c.ElectionTicks > c.HeartbeatTicks, "election ticks must be more than heartbeat ticks")
 	need(c.Workers > 0, "workers must be positive")
-	need(c.CacheBytes > 0, "cache bytes must be positive")
+	need(c.CacheBytes > 0 && c.FollowerCacheBytes > 0, "cache bytes must be positive")
 	need(c.GroupLogBytes > 0 && c.TotalLogBytes >= c.GroupLogBytes, "total log bytes must be at least a group's log bytes")
 	need(c.SettledLogBytes > 0, "settled log bytes must be positive")
 	need(c.HoldBytes > 0, "hold bytes must be positive")

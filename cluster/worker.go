@@ -247,10 +247,11 @@ func (w *worker) append(g *group, job *replica.AppendJob) {
 // changed answers what an ended leadership leaves behind. The new one is
 // published before its first entry can be applied.
 func (w *worker) changed(g *group, c replica.Change) {
-	leads := uint64(0)
+	leads, cache := uint64(0), w.engine.cfg.FollowerCacheBytes
 	if c.Leads {
-		leads = c.Term
+		leads, cache = c.Term, w.engine.cfg.CacheBytes
 	}
+	g.cache.Limit(cache)
 	if old := g.leads.Swap(leads); old != leads && old != 0 {
 		w.engine.applier.lost(g, old)
 	}

@@ -19,9 +19,8 @@ import (
 // asks only for what it knows to be applied. It may also hold entries that were
 // cut off the log; they are as good as ever.
 type Cache struct {
-	limit int64
-
 	mu    sync.RWMutex
+	limit int64
 	ents  []*pb.Entry // ents[head:] are live, of contiguous indexes
 	head  int
 	bytes int64
@@ -30,6 +29,14 @@ type Cache struct {
 // New returns a cache of about limit bytes; the newest entry is kept
 // whatever its size.
 func New(limit int64) *Cache { return &Cache{limit: limit} }
+
+// Limit sets the bytes that are held from now on, as New does.
+func (c *Cache) Limit(limit int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limit = limit
+	c.trim()
+}
 
 // Bytes returns the payload bytes held.
 func (c *Cache) Bytes() int64 {
@@ -67,6 +74,11 @@ func (c *Cache) Put(ents []*pb.Entry) {
 		c.bytes += int64(len(e.GetData()))
 	}
 	c.ents = append(c.ents, ents...)
+	c.trim()
+}
+
+// trim drops the oldest entries beyond the limit.
+func (c *Cache) trim() {
 	for c.bytes > c.limit && len(c.ents)-c.head > 1 {
 		c.dropFirst()
 	}

@@ -83,3 +83,20 @@ func TestCacheSliceLimits(t *testing.T) {
 		}
 	}
 }
+
+func TestCacheLimitShrinks(t *testing.T) {
+	c := New(1 << 20)
+	for i := uint64(6); i < 300; i++ {
+		c.Put([]*pb.Entry{entry(i, 1, "0123456789")})
+	}
+	if c.Limit(100); c.Bytes() != 100 || c.First() != 290 {
+		t.Errorf("%d bytes from entry %d on, want 100 from 290", c.Bytes(), c.First())
+	}
+	if c.Limit(1); c.Bytes() != 10 || c.First() != 299 {
+		t.Errorf("%d bytes from entry %d on, want the newest", c.Bytes(), c.First())
+	}
+	c.Limit(1 << 20)
+	if c.Put([]*pb.Entry{entry(300, 1, "0123456789")}); c.Bytes() != 20 {
+		t.Errorf("%d bytes, want both", c.Bytes())
+	}
+}

@@ -59,6 +59,10 @@ type Config struct {
 	MaxApplyingBytes uint64
 	// MaxInflightMessages bounds the unanswered append messages to one peer.
 	MaxInflightMessages int
+	// LateCommits keeps what only says how far is committed until the next tick,
+	// unless entries go to the same peer before: nobody waits for a follower to
+	// apply.
+	LateCommits bool
 
 	// Logger takes what raft has to say; nil discards it, except panics.
 	Logger raft.Logger

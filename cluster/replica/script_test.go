@@ -102,6 +102,7 @@ type machine struct {
 	applies []*ApplyJob
 	snaps   []*pb.Message
 	reads   uint64
+	late    bool // commits
 }
 
 // state is what was applied.
@@ -143,7 +144,7 @@ func (m *machine) start(cacheBytes int64, join bool) error {
 		return err
 	}
 	c := DefaultConfig()
-	c.ID, c.Start, c.Log, c.Cache = m.id, start, m.disk, entrycache.New(cacheBytes)
+	c.ID, c.Start, c.Log, c.Cache, c.LateCommits = m.id, start, m.disk, entrycache.New(cacheBytes), m.late
 	m.core, err = New(c)
 	return err
 }
@@ -294,7 +295,7 @@ func (s *script) make(d *datadriven.TestData) error {
 	conf := Conf{Voters: slices.Clone(s.ids)}.Marshal()
 	for _, id := range s.ids {
 		s.nodes[id] = newMachine(id)
-		s.nodes[id].state.conf = conf
+		s.nodes[id].state.conf, s.nodes[id].late = conf, d.HasArg("late")
 		if err := s.nodes[id].start(s.cache, false); err != nil {
 			return err
 		}

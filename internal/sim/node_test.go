@@ -207,6 +207,7 @@ func (l *life) open(st *seat) (*group, error) {
 	c := replica.DefaultConfig()
 	c.Group, c.ID, c.Start, c.Log, c.Cache = id, st.id, start, l.logs, g.cache
 	c.MaxMessageBytes, c.MaxInflightMessages, c.MaxApplyingBytes = 1000, 8, 2000
+	c.LateCommits = true
 	g.core, err = replica.New(c)
 	return g, err
 }

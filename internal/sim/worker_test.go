@@ -16,7 +16,15 @@ type worker struct {
 	lost      bool // its stream broke: it wants its open grants again
 	held      []*hold
 	past      []*hold
+	over      map[overKey]bool
 	pulls     int // asked and not answered
+}
+
+// overKey is a lease of which its worker has said that it is over. It may be given
+// it once more, before that has arrived; but it counts on it no more.
+type overKey struct {
+	repo  string
+	token repository.Token
 }
 
 // hold is a lease as its worker knows it.
@@ -33,6 +41,7 @@ func newWorker(w *world, i int) *worker {
 	x := &worker{
 		client:    &client{w: w, name: fmt.Sprintf("w%d", i), group: storage.GroupID(1 + i%w.set.Groups), stream: &stream{node: 1}},
 		consumers: repository.GroupID(1 + (i/w.set.Groups)%w.set.Consumers),
+		over:      map[overKey]bool{},
 	}
 	x.broken = func() { x.lost, x.pulls = true, 0 }
 	return x
@@ -116,6 +125,7 @@ func (x *worker) settle(r *rand.Rand) bool {
 		if len(h.sent) > 0 && r.IntN(2) == 0 {
 			s = h.sent[r.IntN(len(h.sent))]
 		}
+		x.over[overKey{h.repo, h.token}] = true
 		x.send(h, s)
 		return true
 	}
@@ -148,6 +158,7 @@ func (x *worker) settle(r *rand.Rand) bool {
 	h.sent = append(h.sent, s)
 	x.send(h, s)
 	if rest == 0 || s.Kind != repository.SettleDone {
+		x.over[overKey{h.repo, h.token}] = true
 		x.drop(h) // it counts on it no more
 	}
 	return true
@@ -197,6 +208,7 @@ func (x *worker) renew(n int) bool {
 					switch {
 					case !ok:
 						x.drop(h)
+					case x.over[overKey{h.repo, h.token}]:
 					case x.holds(h): // else it has settled it meanwhile
 						h.until = max(h.until, sent+time.Duration(x.w.set.LeaseMs)*time.Millisecond)
 					}

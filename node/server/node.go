@@ -151,6 +151,7 @@ func (n *node) startEngine(b *member.Belonging, x *parts) (err error) {
 	c := cluster.DefaultConfig()
 	c.Log, c.State, c.Clock, c.Fatal = n.stores.log, n.stores.state, n.clock.NowMs, x.fatal
 	c.Changed = n.member.Changed
+	c.Watched = func(g storage.GroupID) bool { return g == meta.MetaGroup }
 	c.Transport, c.Logger, c.Registerer = n.member.Transport(), n.logger, x.reg
 	x.sizes.engine(&c, int(b.Partitions)+1)
 	if x.hooks.HoldBytes > 0 {

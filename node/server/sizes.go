@@ -64,7 +64,8 @@ func (s sizes) state(c *storage.StateConfig) {
 }
 
 func (s sizes) engine(c *cluster.Config, groups int) {
-	c.CacheBytes = min(max(s.memory/8/int64(groups), 512*kib), 16*mib)
+	c.CacheBytes = min(max(s.memory/8/int64(groups), 512*kib), 4*mib)
+	c.FollowerCacheBytes = min(c.CacheBytes, mib)
 }
 
 func (s sizes) relay(c *actors.Config, l *config.Limits) {
