@@ -42,7 +42,36 @@ func (p *pool[T]) put(v *T) {
 
 // Applied is the index up to which the state has seen the log, and the replicas
 // that the partition has by then; nothing as long as they never changed.
-func (p *Partition) Applied() (index uint64, conf []byte, err error) { return p.AppliedIn(p.state) }
+// A state that could not be read at the start is storage.ErrCorrupt, until it is
+// replaced.
+func (p *Partition) Applied() (index uint64, conf []byte, err error) {
+	if err := p.readable(); err != nil {
+		return 0, nil, p.wrong(err)
+	}
+	return p.AppliedIn(p.state)
+}
+
+// readable reads the records again if that failed at the start: they may have been
+// cleared away since, for another replica.
+func (p *Partition) readable() error {
+	p.viewMu.Lock()
+	defer p.viewMu.Unlock()
+	if p.broken == nil {
+		return nil
+	}
+	m, err := repository.New(p.id, stateReader{p.state}, p.relay.cfg.Machine)
+	if err != nil {
+		return err
+	}
+	p.machine, p.broken = m, nil
+	return nil
+}
+
+// damaged says whether an error means that records cannot be relied on.
+func damaged(err error) bool {
+	var record *repository.CorruptError
+	return errors.As(err, &record) || errors.Is(err, storage.ErrCorrupt)
+}
 
 // AppliedIn is the same of another view of the state. It touches nothing else of
 // the partition.
@@ -105,7 +134,7 @@ func (p *Partition) Installed() error {
 	}
 	p.viewMu.Lock()
 	defer p.viewMu.Unlock()
-	p.machine = m
+	p.machine, p.broken = m, nil
 	return nil
 }
 
@@ -164,6 +193,15 @@ func (p *Partition) commit(eff *repository.Effects) error {
 type stateReader struct {
 	state storage.Reader
 }
+
+// nothing is a state without records.
+type nothing struct{}
+
+// Get implements storage.Reader.
+func (nothing) Get([]byte) ([]byte, error) { return nil, storage.ErrNotFound }
+
+// Scan implements storage.Reader.
+func (nothing) Scan(_, _ []byte, _ func(key, value []byte) bool) error { return nil }
 
 // Get returns the value of key, in memory of its own.
 func (r stateReader) Get(key []byte) ([]byte, bool, error) {

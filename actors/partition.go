@@ -46,8 +46,9 @@ type Partition struct {
 	state  *storage.State
 	actors registry
 
-	viewMu     sync.Mutex // guards machine
+	viewMu     sync.Mutex // guards machine and broken
 	machine    *repository.Machine
+	broken     error // the records cannot be read: machine stands for nothing
 	appliedKey []byte
 	spilledKey []byte
 	lower      []byte // the keys of the partition are in [lower, upper)
@@ -81,12 +82,17 @@ type leadership struct {
 
 func newPartition(r *Relay, id repository.PartitionID, state *storage.State) (*Partition, error) {
 	m, err := repository.New(id, stateReader{state}, r.cfg.Machine)
+	broken := err
+	if damaged(err) {
+		// The others go on. The engine quarantines this one when it asks where it is.
+		m, err = repository.New(id, stateReader{nothing{}}, r.cfg.Machine)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open partition: %w", err)
 	}
 	p := &Partition{
 		id: id, group: storage.GroupID(id) + 1, relay: r, state: state,
-		machine: m, appliedKey: m.AppliedKey(), spilledKey: m.SpilledKey(),
+		machine: m, broken: broken, appliedKey: m.AppliedKey(), spilledKey: m.SpilledKey(),
 		wake: make(chan struct{}, 1), finished: make(chan *entry, 1),
 		drained: make(chan struct{}), quit: make(chan struct{}),
 	}

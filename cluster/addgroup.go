@@ -99,6 +99,9 @@ func (e *Engine) reconcile(gr *group, join bool) (replica.Start, error) {
 		return replica.Start{}, err
 	}
 	found.Join = join
+	if why, err := quarantined(e.cfg.Log, gr.id, gr.replica); err != nil || why != "" {
+		return replica.Start{}, errors.Join(err, fmt.Errorf("%w before: %s", ErrQuarantined, why))
+	}
 	start, err := replica.Reconcile(gr.replica, found)
 	if err != nil {
 		return start, err

@@ -25,6 +25,9 @@ type Copy struct {
 	// that has one: about when this replica last heard of its leader. 0 if the log
 	// has no such entry.
 	TimeMs int64
+	// Quarantined says why the replica was quarantined while it ran, nothing if it
+	// was not: its records may be damaged.
+	Quarantined string
 }
 
 // FindCopy returns the copy of group g that lies in log and in the state that
@@ -45,8 +48,12 @@ func FindCopy(log *storage.Log, g storage.GroupID, applied func() (uint64, []byt
 	if s.Conf.Empty() {
 		return Copy{}, fmt.Errorf("copy of group %d: nothing came yet: %w", g, ErrNoGroup)
 	}
+	why, err := quarantined(log, g, f.Replica)
+	if err != nil {
+		return Copy{}, fmt.Errorf("copy of group %d: %w", g, quarantine(err))
+	}
 	c := Copy{
-		Group: g, Replica: f.Replica, Applied: s.Applied, Commit: s.HardState.Commit, Truncated: s.Truncated, Last: s.Last,
+		Quarantined: why, Group: g, Replica: f.Replica, Applied: s.Applied, Commit: s.HardState.Commit, Truncated: s.Truncated, Last: s.Last,
 		Term: max(s.HardState.Term, s.Last.Term), Conf: s.Conf,
 	}
 	if c.Last.Index < c.Truncated.Index {
@@ -89,9 +96,12 @@ func (c *Copy) follow(e storage.Entry) error {
 	return nil
 }
 
-// Newer says whether c has more than o: what a majority of which c is part has
-// acknowledged, a newer copy has.
-func (c Copy) Newer(o Copy) bool {
+// Better says whether c is to be preferred to o: one that was not quarantined, then
+// the one that has more.
+func (c Copy) Better(o Copy) bool {
+	if whole := c.Quarantined == ""; whole != (o.Quarantined == "") {
+		return whole
+	}
 	if c.Last.Term != o.Last.Term {
 		return c.Last.Term > o.Last.Term
 	}

@@ -55,6 +55,7 @@
 // Config.Fatal is called once; nothing is acknowledged afterwards. Damage and
 // panics in one group stop that replica alone: it says so in its [Status] and
 // in the log, and never skips an entry. If its log or its state can no longer be
-// relied on, it is quarantined ([ErrQuarantined]): it is to be removed, and a new
-// one to take its place.
+// relied on, it is quarantined ([ErrQuarantined], [Engine.Damaged]): that is synced,
+// so that it does not come back after a restart; it is to be removed, and a new one
+// to take its place.
 package cluster

@@ -53,18 +53,18 @@ func Open(cfg Config) (*Engine, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("open engine: %w", err)
 	}
-	m, err := newMetrics(cfg.Registerer)
-	if err != nil {
-		return nil, fmt.Errorf("open engine: %w", err)
-	}
 	e := &Engine{
-		cfg: cfg, metrics: m, transport: cfg.Transport, begin: time.Now(),
+		cfg: cfg, transport: cfg.Transport, begin: time.Now(),
 		quit: make(chan struct{}), ended: make(chan struct{}), receiving: make(chan struct{}, 1),
+	}
+	e.groups.Store(&groupSet{})
+	var err error
+	if e.metrics, err = newMetrics(cfg.Registerer, e.quarantines); err != nil {
+		return nil, fmt.Errorf("open engine: %w", err)
 	}
 	if e.transport == nil {
 		e.transport = noTransport{}
 	}
-	e.groups.Store(&groupSet{})
 	e.writer, e.applier, e.truncator = newLogWriter(e), newApplier(e), newTruncator(e)
 	e.sender = newSender(e)
 	for range cfg.Workers {

@@ -217,6 +217,7 @@ func (g *group) fail(err error) {
 		return
 	}
 	e := g.engine
+	g.keepQuarantine(g.failure.Load().err)
 	if errors.Is(err, ErrRemoved) {
 		e.cfg.Logger.Info("replica removed", "group", g.id, "replica", g.replica, "applied", g.applied.Load())
 	} else {

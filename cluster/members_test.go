@@ -2,7 +2,9 @@ package cluster_test
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 
 	"github.com/waystation/waystation/cluster"
+	"github.com/waystation/waystation/storage"
 )
 
 // One replica becomes three and is one again, under load, over a net that loses
@@ -251,6 +254,49 @@ func TestQuarantinedReplicaIsReplaced(t *testing.T) {
 	if len(n.fatal) > 0 {
 		t.Fatalf("the node ended: %v", <-n.fatal)
 	}
+}
+
+// A replica that was found damaged while it ran does not come back after a restart,
+// though nothing has met the damage yet; its successor does. The only voter of a
+// group, which nobody can replace, may try again.
+func TestQuarantineOutlivesRestart(t *testing.T) {
+	c := newCell(t)
+	c.propose(1)
+	restart := func(k int, id storage.ReplicaID) error {
+		n := openStores(t, c.close(k), append(c.changes, func(cfg *cluster.Config) { cfg.Transport = port{c.mesh, k} })...)
+		c.nodes[k] = n
+		n.engine.Start()
+		n.toys[0] = newToy(0, n.state)
+		c.mesh.attach(k, n.engine)
+		return n.engine.JoinGroup(0, id, n.toys[0])
+	}
+	c.nodes[1].engine.Damaged(storage.Damage{Group: 0, Err: storage.ErrCorrupt})
+	if err := restart(1, 11); err != nil {
+		t.Fatalf("the only voter: %v", err)
+	}
+	c.trio()
+	c.nodes[3].engine.Damaged(storage.Damage{Group: 0, Err: fmt.Errorf("table 7: %w", storage.ErrCorrupt)})
+	eventually(t, "the record", func() bool {
+		_, err := c.nodes[3].log.Node([]byte("quarantine/\x00\x00\x00\x00"))
+		return err == nil
+	})
+	c.propose(1)
+	for range 2 {
+		if err := restart(3, 33); !errors.Is(err, cluster.ErrQuarantined) || !strings.Contains(err.Error(), "table 7") {
+			t.Fatalf("after a restart: %v", err)
+		}
+	}
+	if err := c.nodes[3].engine.RemoveGroup(0); err != nil {
+		t.Fatal(err)
+	}
+	c.place(3, 43, true)
+	c.change("l43")
+	c.change("r33 v43")
+	if err := restart(3, 43); err != nil {
+		t.Fatalf("its successor: %v", err)
+	}
+	c.propose(1)
+	c.agree()
 }
 
 // A leader whose disk hangs hands over to one that can write, long before its

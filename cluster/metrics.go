@@ -17,9 +17,10 @@ type metrics struct {
 
 	snapshotsSent     prometheus.Counter
 	snapshotsReceived prometheus.Counter
+	quarantined       prometheus.GaugeFunc
 }
 
-func newMetrics(r prometheus.Registerer) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, quarantined func() float64) (*metrics, error) {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "waystation", Subsystem: "cluster", Name: name, Help: help})
 	}
@@ -31,6 +32,10 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		replicasFailed:    counter("replicas_stopped_total", "Replicas that stopped because of an error."),
 		snapshotsSent:     counter("snapshots_sent_total", "Snapshots that another replica has installed."),
 		snapshotsReceived: counter("snapshots_installed_total", "Snapshots of other replicas that were installed here."),
+		quarantined: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "waystation", Subsystem: "cluster", Name: "quarantined_replicas",
+			Help: "Replicas of this node that are damaged and wait for their successors.",
+		}, quarantined),
 		logSync: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "waystation", Subsystem: "cluster", Name: "log_sync_seconds",
 			Help:    "Time to write and sync one batch of the raft log.",
@@ -54,7 +59,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.proposals, m.applied, m.logEntries, m.logSync, m.logBatchBytes, m.truncations, m.replicasFailed,
-		m.snapshotsSent, m.snapshotsReceived,
+		m.snapshotsSent, m.snapshotsReceived, m.quarantined,
 	}
 }
 

@@ -50,6 +50,9 @@ type GroupOutcome struct {
 	// Voters are all that decided; Absent those of them that no named folder has.
 	Voters []string `json:"voters"`
 	Absent []string `json:"absent"`
+	// Quarantined says what was found damaged in the copy before. It is taken where
+	// there is no other, if all of it can be read.
+	Quarantined string `json:"quarantined,omitempty"`
 	// Lost says in words what may be lost.
 	Lost string `json:"may_be_lost"`
 }
@@ -140,6 +143,7 @@ func (all survivors) outcome(g storage.GroupID, x part, view *meta.View) GroupOu
 		at := time.UnixMilli(x.copy.TimeMs).UTC()
 		o.LastHeard = &at
 	}
+	o.Quarantined = x.copy.Quarantined
 	here := map[storage.ReplicaID]bool{}
 	for _, s := range all {
 		if c, err := s.copyOf(g); err == nil {

@@ -136,7 +136,7 @@ func (all survivors) find(g storage.GroupID) (from *survivor, best cluster.Copy,
 		switch {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("%s: %w", s.dir, err))
-		case from == nil || c.Newer(best):
+		case from == nil || c.Better(best):
 			from, best = s, c
 		}
 	}

@@ -72,6 +72,9 @@ func printPlan(w io.Writer, p *backup.Plan) error {
 			}
 			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\n", name, printable(g.From), g.Applied, g.Committed, g.Last, heard,
 				printable(strings.Join(g.Voters, " ")), printable(g.Lost))
+			if g.Quarantined != "" {
+				fmt.Fprintf(w, "\tquarantined: %s\n", printable(g.Quarantined))
+			}
 		}
 	})
 	if err != nil || !p.Done {

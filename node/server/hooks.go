@@ -1,10 +1,6 @@
 package server
 
-import (
-	"fmt"
-	"log/slog"
-	"time"
-)
+import "time"
 
 // hooks are what only tests change in a node; the zero value changes nothing.
 type hooks struct {
@@ -24,24 +20,4 @@ func (h hooks) wall() func() time.Time {
 		return time.Now
 	}
 	return func() time.Time { return time.Now().Add(h.Ahead) }
-}
-
-// trouble is what is wrong with this node, though it serves; empty if nothing is.
-func (n *node) trouble() string {
-	if !n.clock.Off() {
-		return ""
-	}
-	return fmt.Sprintf("clock off by %v", n.clock.Skew().Round(time.Second))
-}
-
-// noteTrouble logs what is wrong when that begins and when it ends.
-func (n *node) noteTrouble(said string) string {
-	now := n.trouble()
-	switch {
-	case now != "" && said == "":
-		n.logger.Error("this node hands its leaderships over: set its clock", slog.String("trouble", now))
-	case now == "" && said != "":
-		n.logger.Info("this node may lead again", slog.String("was", said))
-	}
-	return now
 }

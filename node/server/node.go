@@ -346,8 +346,14 @@ func (n *node) unsettled() error {
 	if !v.Made() {
 		return errors.New("the cluster's map has not come yet")
 	}
+	hurt := false
 	for _, p := range n.relay.Partitions() {
-		if err := n.engine.Status(p.Group()).Err; err != nil && !errors.Is(err, cluster.ErrNoGroup) {
+		err := n.engine.Status(p.Group()).Err
+		if errors.Is(err, cluster.ErrQuarantined) {
+			hurt = true // the others are served meanwhile
+			continue
+		}
+		if err != nil && !errors.Is(err, cluster.ErrNoGroup) {
 			return fmt.Errorf("partition %d: %w", p.ID(), err)
 		}
 		leader, ok := n.member.Leader(uint16(p.ID()))
@@ -367,7 +373,7 @@ func (n *node) unsettled() error {
 		}
 	}
 	for _, g := range v.Groups {
-		if _, ok := n.groups.Group(g.Name); !ok {
+		if _, ok := n.groups.Group(g.Name); !ok && !hurt {
 			return fmt.Errorf("group %s is not active yet", g.Name)
 		}
 	}

@@ -1,0 +1,65 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/waystation/waystation/cluster"
+	"github.com/waystation/waystation/cluster/meta"
+)
+
+// trouble is what is wrong with this node, though it serves; empty if nothing is.
+// The others see it in the node's state.
+func (n *node) trouble() string {
+	if t := n.clockTrouble(); t != "" {
+		return t
+	}
+	return n.damage()
+}
+
+func (n *node) clockTrouble() string {
+	if !n.clock.Off() {
+		return ""
+	}
+	return fmt.Sprintf("clock off by %v", n.clock.Skew().Round(time.Second))
+}
+
+// damage names the replicas that are quarantined.
+func (n *node) damage() string {
+	var names []string
+	for _, g := range n.engine.Groups() {
+		if !errors.Is(n.engine.Status(g).Err, cluster.ErrQuarantined) {
+			continue
+		}
+		name := "cluster state"
+		if g != meta.MetaGroup {
+			name = fmt.Sprintf("partition %d", g-1)
+		}
+		names = append(names, name)
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	if more := len(names) - shownDamage; more > 0 {
+		names = append(names[:shownDamage], fmt.Sprintf("%d more", more))
+	}
+	return "quarantined: " + strings.Join(names, ", ")
+}
+
+// shownDamage bounds how many quarantined replicas a node's state names.
+const shownDamage = 3
+
+// noteTrouble logs what is wrong when that begins and when it ends.
+func (n *node) noteTrouble(said string) string {
+	now := n.clockTrouble()
+	switch {
+	case now != "" && said == "":
+		n.logger.Error("this node hands its leaderships over: set its clock", slog.String("trouble", now))
+	case now == "" && said != "":
+		n.logger.Info("this node may lead again", slog.String("was", said))
+	}
+	return now
+}
