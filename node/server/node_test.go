@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -237,24 +239,32 @@ type receipt struct {
 	Differs   bool   `json:"content_differs"`
 }
 
-// publish sends content over HTTP, and wants a receipt.
-// publish sends a packet, again as long as its partition has no leader: that
-// refusal says that nothing was stored.
+// publish sends content over HTTP, and wants a receipt. While the partition has no
+// leader, or its leader went before it answered, it sends again as the error says:
+// under the same id, one of its own if headers name none.
 func (n *node) publish(repo, content string, headers ...string) receipt {
 	n.t.Helper()
+	const packetID = "Waystation-Packet-Id"
+	own := !slices.Contains(headers, packetID)
+	if own {
+		headers = append(headers, packetID, rand.Text())
+	}
 	var r receipt
-	await(n.t, "a leader for "+repo, func() bool {
+	await(n.t, "a receipt for "+repo, func() bool {
 		var answer struct {
 			receipt
 			fault
 		}
 		status := n.http("POST", "/v1/repos/"+repo+"/packets", content, &answer, headers...)
-		if status != 200 && (status != 503 || answer.Error.Code != "UNAVAILABLE") {
+		if status != 200 && status != 503 {
 			n.t.Fatalf("publish: status %d %+v", status, answer.Error)
 		}
 		r = answer.receipt
 		return status == 200
 	})
+	if own {
+		r.Duplicate = false // of a try whose outcome was unknown
+	}
 	return r
 }
 
