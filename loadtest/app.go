@@ -38,15 +38,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if !fleet.CanPause && o.Has(options.Pause) {
 		return complain(stderr, errors.New("--fault pause: this system cannot pause a process"), "leave it out", exitUsage)
 	}
-	if o.Has(options.Partition) && !fleet.InNamespace() {
+	between := fleet.Between(o.Between)
+	if o.Has(options.Partition) && between != fleet.Proxies && !fleet.InNamespace() {
 		code, err := fleet.Inside(ctx, args, stdout, stderr)
-		if err == nil {
+		switch {
+		case err == nil:
 			return code
-		}
-		if !errors.Is(err, fleet.ErrNoNamespace) {
+		case !errors.Is(err, fleet.ErrNoNamespace):
 			return complain(stderr, err, "", exitFailed)
+		case between == fleet.Namespaces:
+			return complain(stderr, err, "run it on Linux with the ip command, as root or with user namespaces, or with --between proxies", exitFailed)
 		}
-		fmt.Fprintf(stderr, "loadtest: %v\n", err)
+		fmt.Fprintf(stderr, "loadtest: %v: proxies stand between the nodes\n", err)
 	}
 	if !o.SeedGiven {
 		// 32 bits: easy to type, and exact in any JSON reader.
@@ -163,7 +166,7 @@ func chooseNetwork(o *options.Options, dir string) (fleet.Network, string, error
 	if !o.Has(options.Partition) {
 		return fleet.Loopback(), "", nil
 	}
-	network, about, err := fleet.NewNetwork(dir)
+	network, about, err := fleet.NewNetwork(dir, fleet.Between(o.Between))
 	if err != nil {
 		return nil, "", fmt.Errorf("--fault partition: %w", err)
 	}

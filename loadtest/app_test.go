@@ -133,6 +133,20 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// Real nodes with proxies between them, where there may be no rights for more: they
+// become a cluster, one is cut off, and nothing is lost.
+func TestPartitionsThroughProxies(t *testing.T) {
+	code, stdout, stderr := loadtest(t, short+"--duration 2s --nodes 3 --between proxies --workload synthetic --repos 20 --rate 100 --fault partition:every=1s,for=700ms")
+	if code != exitGood {
+		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	for _, want := range []string{"with proxies between them", "! cut node-"} {
+		if !strings.Contains(stderr, want) {
+			t.Errorf("%q is not in\n%s", want, stderr)
+		}
+	}
+}
+
 func TestTarget(t *testing.T) {
 	node, err := fleet.StartNode(t.Context(), t.TempDir(), fleet.Spec{Name: "target", Cluster: "loadtest-target", Join: "none", Replication: 3}, fleet.Here())
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"os/signal"
 	"strings"
@@ -39,11 +40,29 @@ func runNode(arg string, stdin io.Reader, stdout, stderr io.Writer) int {
 		obey(stdin, disk.Slow)
 		cancel()
 	}()
-	if err := server.RunOn(ctx, settings(&spec), disk, stdout, slog.New(slog.NewTextHandler(stderr, nil))); err != nil {
+	network, err := network(&spec)
+	if err != nil {
+		fmt.Fprintf(stderr, "node: %v\n", err)
+		return exitUsage
+	}
+	if err := server.RunOn(ctx, settings(&spec), disk, network, stdout, slog.New(slog.NewTextHandler(stderr, nil))); err != nil {
 		fmt.Fprintf(stderr, "node: %v\n", err)
 		return exitFailed
 	}
 	return exitGood
+}
+
+// network is a node's way to the others; nil: straight.
+func network(spec *fleet.Spec) (*server.TrialNetwork, error) {
+	d := spec.Detour
+	if d == nil {
+		return nil, nil
+	}
+	gossip, err := netip.ParseAddrPort(d.Gossip)
+	if err != nil {
+		return nil, fmt.Errorf("read spec: %w", err)
+	}
+	return &server.TrialNetwork{Gossip: gossip, Peer: d.Peer, Dial: d.Dial}, nil
 }
 
 // settings are a node's, as its spec says.

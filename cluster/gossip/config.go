@@ -50,6 +50,8 @@ type Config struct {
 	// OnConflict is told, from a goroutine of the package, when two running
 	// processes have the same node id. It may block, but not on Stop; it may be nil.
 	OnConflict func(Conflict)
+	// Dial opens a stream to another node; nil: over the network as it is.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Resolver looks names up, afresh at each try to join.
 	Resolver Resolver
 	// Random is crypto/rand.Reader, or a seeded source.

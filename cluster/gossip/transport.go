@@ -35,6 +35,7 @@ type transport struct {
 	answer    func(net.Conn)
 	cut       func(addr string) bool
 	refused   func(reason string)
+	dialer    func(ctx context.Context, network, address string) (net.Conn, error)
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -57,6 +58,9 @@ func newTransport(c Config, logger *log.Logger, refused func(string)) (*transpor
 	t := &transport{
 		nt: nt, port: nt.GetAutoBindPort(), streams: make(chan net.Conn),
 		cut: c.cut, refused: refused, conns: map[*conn]struct{}{},
+	}
+	if t.dialer = c.Dial; t.dialer == nil {
+		t.dialer = (&net.Dialer{}).DialContext
 	}
 	if t.cut == nil {
 		t.cut = func(string) bool { return false }
@@ -276,8 +280,7 @@ func (t *transport) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if t.cut(addr) {
 		return nil, fmt.Errorf("dial %s: cut off", addr)
 	}
-	var d net.Dialer
-	raw, err := d.DialContext(ctx, "tcp", addr)
+	raw, err := t.dialer(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}

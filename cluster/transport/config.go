@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -34,6 +35,8 @@ type Config struct {
 
 	// Listener takes all connections of peers. Stop closes it.
 	Listener net.Listener
+	// Dial connects to a peer's port; nil: over the network as it is.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// TLS is used in both directions, nil for none. With ClientAuth set it is
 	// mutual. Without a ServerName the address that was dialled is verified.
 	TLS *tls.Config

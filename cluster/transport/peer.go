@@ -173,7 +173,11 @@ func (t *Transport) dial(ctx context.Context, n identity.NodeID, lane Lane) (net
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.cfg.DialTimeout)
 	defer cancel()
-	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	dialer := t.cfg.Dial
+	if dialer == nil {
+		dialer = (&net.Dialer{}).DialContext
+	}
+	raw, err := dialer(ctx, "tcp", address)
 	if err != nil {
 		return nil, address, fmt.Errorf("dial %s: %w", n, err)
 	}

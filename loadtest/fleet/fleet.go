@@ -130,6 +130,9 @@ func (f *Fleet) add(ctx context.Context, i int) error {
 
 // gossip is where other nodes find this one.
 func (s *Spec) gossip() string {
+	if s.Detour != nil {
+		return s.Detour.Gossip
+	}
 	if s.Advertise == "" {
 		return s.Addresses.Gossip
 	}

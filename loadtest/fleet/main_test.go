@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -115,7 +116,11 @@ func fakePages(spec *Spec, orders chan string) http.Handler {
 		_, _ = w.Write(out)
 	})
 	mux.HandleFunc("/reach", func(w http.ResponseWriter, r *http.Request) {
-		if err := echo(r.URL.Query().Get("to")); err != nil {
+		dial := (&net.Dialer{}).DialContext
+		if spec.Detour != nil {
+			dial = spec.Detour.Dial
+		}
+		if err := echo(r.URL.Query().Get("to"), dial); err != nil {
 			fmt.Fprint(w, err)
 			return
 		}
@@ -137,9 +142,11 @@ func get(address, path string) (string, error) {
 }
 
 // echo has an address say what it is told.
-func echo(address string) error {
+func echo(address string, dial func(context.Context, string, string) (net.Conn, error)) error {
 	const patience = 700 * time.Millisecond
-	c, err := net.DialTimeout("tcp", address, patience)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	c, err := dial(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}

@@ -39,60 +39,11 @@ func cutAndLook(ctx context.Context) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	network, _, err := NewNetwork(dir)
+	network, _, err := NewNetwork(dir, Auto)
 	if err != nil {
 		return err
 	}
-	f, err := Start(ctx, Config{Dir: dir, Cluster: "good", Nodes: 3, Replication: 3, Network: network})
-	if err != nil {
-		return err
-	}
-	defer f.Stop()
-	nodes := f.list()
-	reaches := func(from, to int) bool {
-		got, err := get(nodes[from].spec.Addresses.HTTP, "/reach?to="+nodes[to].spec.Addresses.Peer)
-		if err != nil {
-			panic(err) // this process must always reach the nodes
-		}
-		return got == "reached"
-	}
-	look := func(when string, want bool) error {
-		for _, other := range []int{1, 2} {
-			if reaches(0, other) != want || reaches(other, 0) != want {
-				return fmt.Errorf("%s: node-1 and node-%d: reached %v, want %v", when, other+1, !want, want)
-			}
-		}
-		if !reaches(1, 2) || !reaches(2, 1) {
-			return fmt.Errorf("%s: the others are cut off each other", when)
-		}
-		return nil
-	}
-	if err := look("before", true); err != nil {
-		return err
-	}
-	// A conversation needs both directions: that each is cut alone is seen below.
-	for _, way := range []Way{BothWays, Inbound, Outbound} {
-		if err := network.Cut(0, []int{1, 2}, way); err != nil {
-			return err
-		}
-		if err := look("cut, "+way.String(), false); err != nil {
-			return err
-		}
-		if err := oneWay(nodes, way); err != nil {
-			return err
-		}
-		if err := network.Heal(0, []int{1, 2}); err != nil {
-			return err
-		}
-		if err := look("healed, "+way.String(), true); err != nil {
-			return err
-		}
-	}
-	// A restart stays where it is.
-	if _, err := nodes[0].KillAndRestart(ctx, 0); err != nil {
-		return err
-	}
-	return look("restarted", true)
+	return cutOff(ctx, dir, network, oneWay)
 }
 
 // oneWay looks at the neighbours' entries: which direction goes nowhere.

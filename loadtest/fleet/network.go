@@ -36,6 +36,8 @@ type Place struct {
 	Addresses     Addresses
 	Advertise     string
 	GossipKeyFile string
+	// Detour is the way to the others, if not straight.
+	Detour *Detour
 	// Start starts a process there; nil: as usual.
 	Start func(*exec.Cmd) error
 	// Started is told each new process; it may be nil.

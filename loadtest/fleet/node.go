@@ -45,6 +45,7 @@ func StartNode(ctx context.Context, dir string, spec Spec, at Place) (*Node, err
 	}
 	spec.DataDir = filepath.Join(dir, spec.Name)
 	spec.Addresses, spec.Advertise, spec.GossipKeyFile = at.Addresses, at.Advertise, at.GossipKeyFile
+	spec.Detour = at.Detour
 	n := &Node{spec: spec, place: at, log: log, died: make(chan error, 1)}
 	n.mu.Lock()
 	defer n.mu.Unlock()

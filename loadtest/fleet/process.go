@@ -30,6 +30,8 @@ type Spec struct {
 	Replication int    `json:"replication"`
 	// GossipKeyFile is set for nodes beyond loopback, in a network of their own.
 	GossipKeyFile string `json:"gossip_key_file,omitempty"`
+	// Detour is set for nodes with proxies between them.
+	Detour *Detour `json:"detour,omitempty"`
 	// Lossy has the disk lose at a kill what was not synced; Seed says what of it is lost.
 	Lossy bool   `json:"lossy,omitempty"`
 	Seed  uint64 `json:"seed,omitempty"`

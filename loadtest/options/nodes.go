@@ -35,6 +35,7 @@ func (o *Options) validateNodes() (errs []error) {
 		"--fault partition: with %d nodes there is nothing to cut a node off; use --nodes %d", most, quorumNodes)
 	need(!o.Has(Partition) || o.Replication >= quorumNodes,
 		"--fault partition with --replication %d: who is cut off takes partitions along; use --replication 3", o.Replication)
+	need(slices.Contains([]string{"auto", "namespaces", "proxies"}, o.Between), "--between %q: must be auto, namespaces or proxies", o.Between)
 	need(!o.RollingRestart || len(o.Grow) == 0, "--rolling-restart with --grow: choose one of them")
 	errs = append(errs, o.validateGrow()...)
 	return errs

@@ -72,6 +72,9 @@ type Options struct {
 	// Work says whether workers take part; without them every repository is read back.
 	Work   bool
 	Faults []Fault
+	// Between is what stands between nodes that are cut off each other: auto,
+	// namespaces or proxies.
+	Between string
 
 	Seed uint64
 	// SeedGiven says whether Seed was asked for; else the caller draws one.
@@ -98,6 +101,7 @@ func Default() Options {
 		Resend:      0.01,
 		IDs:         ByPosition,
 		Work:        true,
+		Between:     "auto",
 	}
 }
 

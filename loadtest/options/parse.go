@@ -78,6 +78,7 @@ func newFlagSet(o *Options, phases *string) *flag.FlagSet {
 		o.Faults, err = ParseFaults(s)
 		return err
 	})
+	fs.StringVar(&o.Between, "between", o.Between, "what a partition cuts: network `namespaces`, proxies, or auto: namespaces where there are rights")
 	fs.Uint64Var(&o.Seed, "seed", o.Seed, "seed of the workload (default: drawn, and shown)")
 	fs.StringVar(&o.JSON, "json", o.JSON, "`file` for the result as JSON; - is standard output")
 	refuseLater(fs)

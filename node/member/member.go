@@ -43,6 +43,10 @@ type Config struct {
 	// for. FreeGossip has gossip take a free port where its own is taken.
 	Near       func(context.Context) []string
 	FreeGossip bool
+	// Dial connects to other nodes, and Gossip is what they are told instead of where
+	// gossip listens: for a network of a load test's own. Usually both are zero.
+	Dial   peers.Dial
+	Gossip netip.AddrPort
 	// Format is this build's storage format if zero, Wall the machine's clock in
 	// Unix nanoseconds if nil.
 	Format uint32
@@ -119,7 +123,7 @@ type Member struct {
 // Open listens to the other nodes.
 func Open(cfg Config) (*Member, error) {
 	m := &Member{
-		cfg: cfg, log: cfg.Logger, begin: time.Now(), pool: peers.NewPool(cfg.TLS),
+		cfg: cfg, log: cfg.Logger, begin: time.Now(), pool: peers.NewPoolOver(cfg.TLS, cfg.Dial),
 		bell: make(chan struct{}, 1), leads: make(chan struct{}, 1), resigning: make(chan struct{}, 1),
 	}
 	if m.cfg.Format == 0 {
@@ -151,7 +155,7 @@ func (m *Member) listen(id meta.ClusterID) (err error) {
 	c := transport.DefaultConfig()
 	c.Self, c.Boot, c.Life, c.Name = m.cfg.Identity.Node, m.cfg.Identity.Boot, m.cfg.Identity.Life, m.cfg.Settings.Name
 	c.Cluster, c.Feature, c.Format, c.Wall = id, featureLevel, m.cfg.Format, m.cfg.Wall
-	c.Listener, c.TLS = m.cfg.Listener, m.cfg.TLS
+	c.Listener, c.TLS, c.Dial = m.cfg.Listener, m.cfg.TLS, m.cfg.Dial
 	c.Resolve, c.Address, c.Admit = m.resolve, m.address, m.admit
 	c.Receive, c.ReceiveSnapshot = m.gate.Receive, m.gate.ReceiveSnapshot
 	c.Logger, c.Registerer = m.log, m.cfg.Registerer
@@ -213,6 +217,10 @@ func (m *Member) chat() error {
 		if c.Advertise, err = addrPort(net.JoinHostPort(s.Advertise, "0")); err != nil {
 			return fmt.Errorf("--advertise %s: %w", s.Advertise, err)
 		}
+	}
+	c.Dial = m.cfg.Dial
+	if m.cfg.Gossip.IsValid() {
+		c.Advertise = m.cfg.Gossip
 	}
 	c.Meta = m.gossipMeta()
 	c.OnConflict = m.conflict
@@ -278,6 +286,9 @@ func (m *Member) Belonging() *Belonging { return m.belonging.Load() }
 
 // Addresses are where the others reach this node.
 func (m *Member) Addresses() meta.Addresses { return m.cfg.Addresses }
+
+// GossipPort is the port on which this node's gossip listens.
+func (m *Member) GossipPort() int { return m.gossip.Port() }
 
 // Stop leaves gossip and ends everything that Open and Run began. The engine may
 // still run: its messages are lost from then on. A second call does nothing.

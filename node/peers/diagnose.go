@@ -33,19 +33,23 @@ func (p *Pool) Diagnose(ctx context.Context, addr string) error {
 		// Without a certificate of its own the handshake goes through, as far as this
 		// side sees; what answers does not matter.
 		blind := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"}} //nolint:gosec // nothing is sent
-		if answers(ctx, addr, nil) != nil && shakes(ctx, addr, blind) == nil {
+		if p.answers(ctx, addr, nil) == nil {
+			return nil
+		}
+		if conn, err := p.open(ctx, addr, blind); err == nil {
+			_ = conn.Close() // nothing was sent
 			return fmt.Errorf("%w: the node at %s wants it and this one has none: give this one --peer-cert, --peer-key and --peer-ca", ErrTLS, addr)
 		}
 		return nil
 	}
-	err := answers(ctx, addr, p.tls)
+	err := p.answers(ctx, addr, p.tls)
 	if err == nil {
 		return nil
 	}
 	if why := certificate(err, addr); why != nil {
 		return why
 	}
-	if answers(ctx, addr, nil) == nil {
+	if p.answers(ctx, addr, nil) == nil {
 		return fmt.Errorf("%w: the node at %s has none: give it --peer-cert, --peer-key and --peer-ca too", ErrTLS, addr)
 	}
 	return nil
@@ -71,19 +75,10 @@ func certificate(err error, addr string) error {
 	return nil
 }
 
-// shakes tries a handshake.
-func shakes(ctx context.Context, addr string, config *tls.Config) error {
-	raw, err := (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return err
-	}
-	return raw.Close()
-}
-
 // answers says whether a gRPC port answers at addr. In TLS 1.3 a server that refuses
 // a certificate says so after the client's handshake only.
-func answers(ctx context.Context, addr string, config *tls.Config) error {
-	conn, err := dial(ctx, addr, config)
+func (p *Pool) answers(ctx context.Context, addr string, config *tls.Config) error {
+	conn, err := p.open(ctx, addr, config)
 	if err != nil {
 		return err
 	}
@@ -104,9 +99,19 @@ func answers(ctx context.Context, addr string, config *tls.Config) error {
 	return nil
 }
 
-func dial(ctx context.Context, addr string, config *tls.Config) (net.Conn, error) {
-	if config == nil {
-		return (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+// open connects to addr, and shakes hands if config is not nil.
+func (p *Pool) open(ctx context.Context, addr string, config *tls.Config) (net.Conn, error) {
+	raw, err := p.dial(ctx, "tcp", addr)
+	if err != nil || config == nil {
+		return raw, err
 	}
-	return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", addr)
+	config = config.Clone()
+	if host, _, err := net.SplitHostPort(addr); err == nil && config.ServerName == "" {
+		config.ServerName = host
+	}
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	return conn, nil
 }

@@ -1,9 +1,11 @@
 package peers
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 
@@ -34,28 +36,42 @@ const (
 type Pool struct {
 	options []grpc.DialOption
 	tls     *tls.Config
+	dial    Dial
 
 	mu     sync.Mutex
 	conns  map[string]*grpc.ClientConn
 	closed bool
 }
 
+// Dial connects to an address, as net.Dialer's DialContext does.
+type Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
 // NewPool returns an empty pool. config is nil for connections without TLS.
-func NewPool(config *tls.Config) *Pool {
+func NewPool(config *tls.Config) *Pool { return NewPoolOver(config, nil) }
+
+// NewPoolOver is NewPool with connections that dial opens; nil: over the network
+// as it is.
+func NewPoolOver(config *tls.Config, dial Dial) *Pool {
 	creds := insecure.NewCredentials()
 	if config != nil {
 		creds = credentials.NewTLS(config)
 	}
+	var options []grpc.DialOption
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	} else {
+		options = append(options, grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, "tcp", addr) }))
+	}
 	retry := backoff.DefaultConfig
 	retry.BaseDelay, retry.MaxDelay = 50*time.Millisecond, time.Second
-	return &Pool{tls: config, conns: map[string]*grpc.ClientConn{}, options: []grpc.DialOption{
+	return &Pool{tls: config, dial: dial, conns: map[string]*grpc.ClientConn{}, options: append(options,
 		grpc.WithTransportCredentials(creds),
 		grpc.WithReadBufferSize(bufferBytes), grpc.WithWriteBufferSize(bufferBytes),
 		grpc.WithInitialWindowSize(windowBytes), grpc.WithInitialConnWindowSize(windowBytes),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: retry, MinConnectTimeout: time.Second}),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageBytes)),
-	}}
+	)}
 }
 
 // Conn returns the connection to the peer port at addr, which connects when it is

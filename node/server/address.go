@@ -36,21 +36,12 @@ func advertised(cfg *config.Config, open *ports) (at meta.Addresses, err error) 
 
 // local is where tools of this machine reach the node: not under --advertise, which
 // may lead through another machine.
-func local(cfg *config.Config, open *ports, told meta.Addresses) config.Addresses {
+func local(cfg *config.Config, open *ports, gossip int) config.Addresses {
 	const here = "127.0.0.1"
-	at := config.Addresses{
+	return config.Addresses{
 		GRPC: reachable(cfg.Listen, open.grpc.Addr(), here, ""), HTTP: reachable(cfg.HTTP, open.http.Addr(), here, ""),
-		Peer: reachable(cfg.Peer, open.peer.Addr(), here, ""), Gossip: told.Gossip,
+		Peer: reachable(cfg.Peer, open.peer.Addr(), here, ""), Gossip: reachable(cfg.Gossip, &net.TCPAddr{Port: gossip}, here, ""),
 	}
-	if host, _, err := net.SplitHostPort(cfg.Gossip); err == nil {
-		if _, port, err := net.SplitHostPort(told.Gossip); err == nil {
-			if wildcard(host) {
-				host = here
-			}
-			at.Gossip = net.JoinHostPort(host, port)
-		}
-	}
-	return at
 }
 
 // reachable is the configured host with the port that was really taken. A host that

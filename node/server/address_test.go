@@ -2,10 +2,10 @@ package server
 
 import (
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/waystation/waystation/cluster/gossip"
-	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/node/config"
 )
 
@@ -48,7 +48,7 @@ func TestAdvertised(t *testing.T) {
 		if err != nil || got.GRPC != x.grpc || got.HTTP != x.grpc || got.Peer != x.others {
 			t.Errorf("%s: others are told %+v, %v", name, got, err)
 		}
-		if mine := local(&cfg, open, meta.Addresses{Gossip: got.Peer}); mine.GRPC != x.tools || mine.HTTP != x.tools {
+		if mine := local(&cfg, open, 77); mine.GRPC != x.tools || mine.HTTP != x.tools || !strings.HasSuffix(mine.Gossip, ":77") {
 			t.Errorf("%s: tools are told %+v", name, mine)
 		}
 	}

@@ -39,7 +39,8 @@ func NewTrialDisk(dataDir string, lossy bool, seed uint64) (*TrialDisk, error) {
 // Slow adds delay to each of the disk's syncs from now on. It may be called at any time.
 func (d *TrialDisk) Slow(delay time.Duration) { d.slow.Slow(delay) }
 
-// RunOn is Run for a load test's own node, on the disk for its data folder.
-func RunOn(ctx context.Context, cfg config.Config, d *TrialDisk, stdout io.Writer, logger *slog.Logger) error {
-	return runOn(ctx, cfg, d.slow, stdout, logger)
+// RunOn is Run for a load test's own node, on the disk for its data folder. A nil
+// network is the machine's own.
+func RunOn(ctx context.Context, cfg config.Config, d *TrialDisk, n *TrialNetwork, stdout io.Writer, logger *slog.Logger) error {
+	return runWith(ctx, cfg, d.slow, stdout, logger, hooks{Network: n})
 }

@@ -10,6 +10,8 @@ type hooks struct {
 	Format uint32
 	// HoldBytes is how much of a group's log is kept for a replica that is away.
 	HoldBytes int64
+	// Network is what the other nodes are reached through; nil: the machine's own.
+	Network *TrialNetwork
 	// ReplaceAfter is a time that no flag may set.
 	ReplaceAfter time.Duration
 }

@@ -29,14 +29,10 @@ import (
 // drained, or until it cannot go on: then the error says why, and what to do.
 // The banner goes to stdout once the node serves, everything else to logger.
 func Run(ctx context.Context, cfg config.Config, stdout io.Writer, logger *slog.Logger) error {
-	return runOn(ctx, cfg, nil, stdout, logger)
+	return runWith(ctx, cfg, nil, stdout, logger, hooks{})
 }
 
-// runOn is Run on a file system; nil is the disk.
-func runOn(ctx context.Context, cfg config.Config, fs storage.FS, stdout io.Writer, logger *slog.Logger) error {
-	return runWith(ctx, cfg, fs, stdout, logger, hooks{})
-}
-
+// runWith is Run on a file system, nil for the disk, with hooks.
 func runWith(ctx context.Context, cfg config.Config, fs storage.FS, stdout io.Writer, logger *slog.Logger, h hooks) error {
 	dir, err := filepath.Abs(cfg.DataDir)
 	if err != nil {
@@ -171,7 +167,7 @@ func (r *run) parts(open *ports, s sizes) (parts, error) {
 		return parts{}, err
 	}
 	secured, err := peerTLS(&r.cfg, at.Peer, r.hooks.wall())
-	return parts{
+	p := parts{
 		fs: r.fs, cfg: &r.cfg, sizes: s, founder: r.founder,
 		member: member.Config{
 			Settings: &r.cfg, Listener: open.peer, Fatal: r.fail, Logger: r.logger, Registerer: r.registry,
@@ -181,7 +177,11 @@ func (r *run) parts(open *ports, s sizes) (parts, error) {
 		},
 		logger: r.logger, reg: r.registry, fatal: r.fail, hooks: r.hooks,
 		view: func(n *node) api.Cluster { return r.viewOf(n) }, peerHealth: r.peerHealth(),
-	}, err
+	}
+	if n := r.hooks.Network; n != nil {
+		p.member.Addresses.Peer, p.member.Gossip, p.member.Dial = n.Peer, n.Gossip, n.Dial
+	}
+	return p, err
 }
 
 // describe notes what this node says of itself.
@@ -190,7 +190,7 @@ func (r *run) describe() {
 	r.endpoints = config.Endpoints{
 		PID: os.Getpid(), Name: r.cfg.Name, Cluster: v.Cluster.Name, NodeID: r.node.stores.id.Node.String(), Version: config.Version(),
 		DataDir: r.cfg.DataDir, StartedAt: time.Now().UTC().Truncate(time.Millisecond),
-		Addresses: local(&r.cfg, r.open, r.node.member.Addresses()),
+		Addresses: local(&r.cfg, r.open, r.node.member.GossipPort()),
 	}
 	r.view = r.viewOf(r.node)
 }
