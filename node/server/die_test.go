@@ -69,7 +69,7 @@ func TestSizesFitTheMemory(t *testing.T) {
 	for _, memory := range []int64{128 * mib, 230 * mib, 256 * mib, 512 * mib, 1024 * mib, 4096 * mib, 65536 * mib} {
 		s := sizes{memory: memory}
 		l := config.Default().Limits
-		outside := 2*memTables*s.memTable() + s.logCache() + s.stateCache()
+		outside := s.stores()
 		if s.heap() < memory/2 || memory >= 230*mib && s.heap()+outside > memory {
 			t.Errorf("%d MiB: heap %d MiB and stores %d MiB", memory/mib, s.heap()/mib, outside/mib)
 		}

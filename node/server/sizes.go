@@ -20,8 +20,13 @@ type sizes struct {
 	memory int64
 }
 
-// memTables of each store, at most.
-const memTables = 4
+// memTables of the log, and of the state, at most. The state's are small: what is written
+// again and again gathers in front of them, and what they hold must be applied again after a
+// crash.
+const (
+	memTables      = 4
+	stateMemTables = 3
+)
 
 // process is what a process takes that the garbage collector does not know of.
 const process = 32 * mib
@@ -32,14 +37,20 @@ func (s sizes) heap() int64 {
 	left := s.memory - process
 	if outsideHeap {
 		// Twice, as measured: C's arenas keep holes about as large as what is used.
-		left -= 2 * (2*memTables*s.memTable() + s.logCache() + s.stateCache())
+		left -= 2 * s.stores()
 	}
 	return max(left, s.memory/2)
 }
 
-func (s sizes) memTable() int64   { return s.share(64, 4*mib, 64*mib) }
-func (s sizes) logCache() int64   { return s.share(128, 2*mib, 64*mib) }
-func (s sizes) stateCache() int64 { return s.share(64, 4*mib, 128*mib) }
+// stores is what the memtables and caches of both databases take.
+func (s sizes) stores() int64 {
+	return memTables*s.memTable() + stateMemTables*s.stateMemTable() + s.logCache() + s.stateCache()
+}
+
+func (s sizes) memTable() int64      { return s.share(64, 4*mib, 64*mib) }
+func (s sizes) stateMemTable() int64 { return s.share(128, 4*mib, 16*mib) }
+func (s sizes) logCache() int64      { return s.share(128, 2*mib, 64*mib) }
+func (s sizes) stateCache() int64    { return s.share(64, 4*mib, 128*mib) }
 
 // share is a part of the memory within bounds.
 func (s sizes) share(part, low, high int64) int64 { return min(max(s.memory/part, low), high) }
@@ -60,7 +71,7 @@ func (s sizes) log(c *storage.LogConfig) {
 }
 
 func (s sizes) state(c *storage.StateConfig) {
-	c.MemTableBytes, c.MemTables, c.CacheBytes = uint64(s.memTable()), memTables, s.stateCache()
+	c.MemTableBytes, c.MemTables, c.CacheBytes = uint64(s.stateMemTable()), stateMemTables, s.stateCache()
 }
 
 func (s sizes) engine(c *cluster.Config, groups int) {
