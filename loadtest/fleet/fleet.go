@@ -40,6 +40,9 @@ type Fleet struct {
 	busy   map[*Node]bool
 	idle   chan struct{}
 	random *rand.Rand
+	// lives counts the nodes that there were in each place: one that was removed
+	// never comes back, another one does.
+	lives map[int]int
 	// former is what nodes took that were removed.
 	former  []report.Usage
 	watches sync.WaitGroup
@@ -53,7 +56,7 @@ var errNoCut = errors.New("this network cannot be cut")
 // lies on as many of them as it should.
 func Start(ctx context.Context, cfg Config) (*Fleet, error) {
 	f := &Fleet{
-		cfg: cfg, died: make(chan error, 1), busy: map[*Node]bool{}, idle: make(chan struct{}),
+		cfg: cfg, died: make(chan error, 1), busy: map[*Node]bool{}, lives: map[int]int{}, idle: make(chan struct{}),
 		random: rand.New(rand.NewPCG(cfg.Seed, 21)), ending: make(chan struct{}),
 	}
 	if err := f.grow(ctx, cfg.Nodes); err != nil {
@@ -107,7 +110,7 @@ func (f *Fleet) add(ctx context.Context, i int) error {
 		return fmt.Errorf("place node %d: %w", i+1, err)
 	}
 	spec := Spec{
-		Name: "node-" + strconv.Itoa(i+1), Cluster: f.cfg.Cluster, Join: "none", Replication: f.cfg.Replication,
+		Name: f.name(i), Cluster: f.cfg.Cluster, Join: "none", Replication: f.cfg.Replication,
 		Lossy: f.cfg.Lossy, Seed: f.cfg.Seed + uint64(i),
 	}
 	if i > 0 {
@@ -126,6 +129,17 @@ func (f *Fleet) add(ctx context.Context, i int) error {
 	f.mu.Unlock()
 	f.watches.Go(func() { f.watch(n) })
 	return nil
+}
+
+// name is the next node's in place i.
+func (f *Fleet) name(i int) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	name := "node-" + strconv.Itoa(i+1)
+	if f.lives[i]++; f.lives[i] > 1 {
+		name += "-" + strconv.Itoa(f.lives[i])
+	}
+	return name
 }
 
 // gossip is where other nodes find this one.
