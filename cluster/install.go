@@ -128,7 +128,7 @@ func (i *install) reload() error {
 // answer tells the core, and lets the log writer go on with the group behind
 // that.
 func (i *install) answer() {
-	i.engine.cfg.Logger.Info("snapshot installed", "group", i.group.id, "replica", i.group.replica,
+	i.engine.cfg.Logger.Debug("snapshot installed", "group", i.group.id, "replica", i.group.replica,
 		"index", i.job.Install.To.Index, "replicas", i.job.Install.Conf)
 	i.group.post(func(in *input) { in.appended = append(in.appended, i.job) })
 	i.engine.writer.items.push(logItem{group: i.group, release: true})

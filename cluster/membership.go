@@ -120,7 +120,7 @@ func (a *applier) applyConf(g *group, e storage.Entry) error {
 	if err := g.sm.ApplyConf(e, next.Marshal()); err != nil {
 		return err
 	}
-	a.engine.cfg.Logger.Info("replicas changed", "group", g.id, "index", e.Index, "from", g.conf, "to", next, "refused", refused)
+	a.engine.cfg.Logger.Debug("replicas changed", "group", g.id, "index", e.Index, "from", g.conf, "to", next, "refused", refused)
 	g.conf = next
 	id, ok := waiterOf(change.GetContext())
 	if !ok || id.term != e.Term {

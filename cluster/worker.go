@@ -1,9 +1,7 @@
 package cluster
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"runtime/debug"
 
 	"github.com/waystation/waystation/cluster/replica"
@@ -131,7 +129,7 @@ func (w *worker) feed(g *group, in *input) {
 	g.core.Tick(in.ticks)
 	if in.campaign {
 		if err := g.core.Campaign(); err != nil {
-			w.engine.cfg.Logger.Warn("cannot campaign", "group", g.id, "err", err)
+			w.engine.cfg.Logger.Debug("cannot campaign", "group", g.id, "err", err)
 		}
 	}
 }
@@ -260,12 +258,9 @@ func (w *worker) changed(g *group, c replica.Change) {
 		g.waiters.fail(0, ErrUnknown)
 	}
 	g.asked.fail(ErrNotLeader)
-	level := slog.LevelInfo
-	if g.status.Load().SoleVoter {
-		level = slog.LevelDebug // it can only become its own leader
-	}
-	w.engine.cfg.Logger.Log(context.Background(), level, "raft changed",
-		"group", g.id, "term", c.Term, "leader", c.Leader, "leads", c.Leads)
+	// With a line for each group, nobody would see what happens: who owns the engine
+	// sums it up.
+	w.engine.cfg.Logger.Debug("raft changed", "group", g.id, "term", c.Term, "leader", c.Leader, "leads", c.Leads)
 }
 
 // publish shows the core's state to others; what it knows of the other

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"time"
@@ -196,7 +197,11 @@ func (t *Transport) readHello(conn net.Conn) (Hello, error) {
 func (t *Transport) refuse(conn net.Conn, h Hello, err error) {
 	r := refusal(err)
 	t.metrics.refused.Inc()
-	t.seldom.about("refused "+h.Node.String()).Warn("peer refused", "node", h.Node, "name", h.Name, "from", h.Remote, "err", r)
+	level := slog.LevelWarn
+	if errors.Is(err, ErrNotMember) {
+		level = slog.LevelDebug // this node is about to join
+	}
+	t.seldom.about("refused "+h.Node.String()).Log(t.ctx, level, "peer refused", "node", h.Node, "name", h.Name, "from", h.Remote, "err", r)
 	_ = writeBlock(conn, nil, appendAnswer(nil, r, t.hello(h.Lane, identity.NodeID{}))) // it may be gone
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -150,9 +151,29 @@ func (p *peer) failed(err error) {
 	}
 	p.mu.Unlock()
 	if was.up || before == nil || before.Error() != err.Error() {
-		p.t.cfg.Logger.Warn("no connection to peer", "node", p.node, "address", was.address, "err", err)
+		level := slog.LevelWarn
+		if passing(err, was.up || before == nil) {
+			level = slog.LevelDebug
+		}
+		p.t.cfg.Logger.Log(p.ctx, level, "no connection to peer", "node", p.node, "address", was.address, "err", err)
 	}
 }
+
+// passing says that a failure is no news to people: of a node that is about to join
+// or to be heard of, and what follows the first one of a node that is away, unless
+// it says what is wrong.
+func passing(err error, first bool) bool {
+	var r *Refusal
+	switch {
+	case errors.Is(err, ErrNotMember), errors.Is(err, errUnknownAddress):
+		return true
+	case errors.As(err, &r):
+		return false
+	}
+	return !first
+}
+
+var errUnknownAddress = errors.New("address unknown")
 
 // end gives up what waits, once the loop has ended or never ran.
 func (p *peer) end(err error) {
@@ -169,7 +190,7 @@ func (t *Transport) dial(ctx context.Context, n identity.NodeID, lane Lane) (net
 	}
 	address, ok := t.cfg.Address(n)
 	if !ok {
-		return nil, "", fmt.Errorf("dial %s: address unknown", n)
+		return nil, "", fmt.Errorf("dial %s: %w", n, errUnknownAddress)
 	}
 	ctx, cancel := context.WithTimeout(ctx, t.cfg.DialTimeout)
 	defer cancel()

@@ -37,7 +37,7 @@ func (t *Transport) serveSnapshot(conn net.Conn, h Hello) {
 		return
 	}
 	t.metrics.snapshotsReceived.Inc()
-	t.cfg.Logger.Info("snapshot taken", "group", g, "node", h.Node, "bytes", r.size)
+	t.cfg.Logger.Debug("snapshot taken", "group", g, "node", h.Node, "bytes", r.size)
 	_ = r.frame(frameSnapAnswer, []byte{0}) // it may be gone
 }
 

@@ -71,7 +71,7 @@ func (p *peer) sendSnapshot(j snapJob) {
 		p.t.cfg.Logger.Warn("snapshot not sent", "group", j.group, "node", p.node, "bytes", bytes, "err", err)
 	} else {
 		p.t.metrics.snapshotsSent.Inc()
-		p.t.cfg.Logger.Info("snapshot sent", "group", j.group, "node", p.node, "bytes", bytes, "took", time.Since(began))
+		p.t.cfg.Logger.Debug("snapshot sent", "group", j.group, "node", p.node, "bytes", bytes, "took", time.Since(began))
 	}
 	j.done(err)
 }

@@ -70,7 +70,9 @@ func TestDrainStopRemove(t *testing.T) {
 	addr, stop := trio(t)
 	do := func(args ...string) result { return cli(t, "", append(args, "--addr", addr)...) }
 	copies := func(n string) func(string) bool {
-		return func(out string) bool { return strings.Contains(strings.Join(strings.Fields(out), " "), "durable copies "+n) }
+		return func(out string) bool {
+			return strings.Contains(strings.Join(strings.Fields(out), " "), "durable copies "+n)
+		}
 	}
 	awaitOut(t, copies("3"), "status", "--addr", addr)
 	do("nodes").says(t, 0, "one", "two", "three", "up", "LATELY")

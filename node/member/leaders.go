@@ -83,7 +83,7 @@ func (m *Member) follow() {
 	defer timer.Stop()
 	var of []leadership
 	told := map[storage.GroupID]leadership{}
-	asked := time.Now()
+	asked, news := time.Now(), &news{}
 	for {
 		v, foreign := p.Meta.View(), false
 		of = of[:0]
@@ -96,6 +96,7 @@ func (m *Member) follow() {
 			of = append(of, n)
 		}
 		m.leaders.set(of)
+		m.tell(news, p, v)
 		if foreign && time.Since(asked) > askEvery {
 			told = m.askLeaders(v)
 			asked = time.Now()

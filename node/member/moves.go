@@ -207,10 +207,10 @@ func (m *Member) carryOut(p *Parts, g storage.GroupID, term uint64, s mover.Step
 	case mover.Report:
 		done(m.call(func(ctx context.Context) error { return p.Calls.ReportGroup(ctx, *s.Report) }))
 	case mover.Change:
-		m.log.Info("replicas change", "step", s.Text)
+		m.log.Debug("replicas change", "step", s.Text)
 		p.Engine.ProposeConf(g, term, s.Change, done)
 	case mover.Transfer:
-		m.log.Info("leadership moves", "step", s.Text)
+		m.log.Debug("leadership moves", "step", s.Text)
 		done(p.Engine.TransferLeader(g, s.To))
 	}
 }
