@@ -59,9 +59,13 @@ func (n *node) workOff(acks map[string]int) {
 			if got[d.RepoID]++; d.Sequence != fmt.Sprint(got[d.RepoID]) {
 				n.t.Fatalf("%s: packet %s came as the %d.", d.RepoID, d.Sequence, got[d.RepoID])
 			}
-			if status := d.settle(n, "check", "done", nil); status != 200 {
-				n.t.Fatalf("settle: %d", status)
-			}
+			await(n.t, "a settlement, while leaderships move", func() bool {
+				status := d.settle(n, "check", "done", nil)
+				if status != 200 && status != 503 {
+					n.t.Fatalf("settle: %d", status)
+				}
+				return status == 200
+			})
 		}
 		for repo, k := range acks {
 			if got[repo] < k {
