@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/waystation/waystation/cluster"
+	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/cluster/transport"
 	"github.com/waystation/waystation/storage"
@@ -44,6 +45,7 @@ func (m *Member) compare() {
 		}
 	}
 	m.removed(p, v)
+	m.incompatible(v)
 	// What goes first makes room for what comes in its place.
 	for _, r := range v.ReplicasOn(m.cfg.Identity.Node) {
 		if !r.State.Runs() {
@@ -71,6 +73,34 @@ func (m *Member) removed(p *Parts, v *meta.View) {
 			m.cfg.Fatal(fmt.Errorf("%w: %w", errRemoved, s.Err))
 			return
 		}
+	}
+}
+
+// incompatible ends a start that none of the others takes part in, because their
+// build is another one than this node's. Once it was recorded, or as long as one of
+// them may be of its own build, time may change that.
+func (m *Member) incompatible(v *meta.View) {
+	if m.announced.Load() {
+		return
+	}
+	why := map[identity.NodeID]error{}
+	for _, s := range m.transport.Peers() {
+		if errors.Is(s.Err, transport.ErrIncompatible) {
+			why[s.Node] = s.Err
+		}
+	}
+	var all []error
+	for _, n := range v.NodesIn(meta.NodeJoining, meta.NodeActive, meta.NodeDraining) {
+		if n.ID == m.cfg.Identity.Node {
+			continue
+		}
+		if why[n.ID] == nil {
+			return
+		}
+		all = append(all, why[n.ID])
+	}
+	if len(all) > 0 {
+		m.cfg.Fatal(fmt.Errorf("%w: %w", ErrRefused, errors.Join(all...)))
 	}
 }
 

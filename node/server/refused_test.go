@@ -160,3 +160,19 @@ func TestWrongClock(t *testing.T) {
 	}
 	wrong.publish("acme/api", "x")
 }
+
+// TestPreviousFormatBesideTheNewOne: a node of an older build's storage format does
+// not join, and one that was a member is refused when it comes back. Both are told
+// which of the two is to be updated, and the others go on.
+func TestPreviousFormatBesideTheNewOne(t *testing.T) {
+	t.Parallel()
+	newer := server.Hooks{Format: 2}
+	first, dir := startWith(t, dataDir(t), newer), dataDir(t)
+	says(t, refusal(t, "--join", first.Addresses.Gossip, "--name", "older"), "storage format 1", "2", "update the older build")
+	second := startWith(t, dir, newer, joining(first, "second"))
+	second.stop()
+	says(t, refusal(t, "--data-dir", dir, "--join", first.Addresses.Gossip, "--name", "second"), "storage format", "1", "2", "update the older")
+	first.publish("acme/api", "x")
+	second = startWith(t, dir, newer, joining(first, "second"))
+	second.publish("acme/api", "x")
+}
