@@ -9,7 +9,6 @@ import (
 
 	"github.com/waystation/waystation/actors"
 	"github.com/waystation/waystation/actors/repository"
-	"github.com/waystation/waystation/messages/wire"
 )
 
 // link is what this node forwards to another one: packets over one stream at a
@@ -33,6 +32,7 @@ type link struct {
 	frames []*frame  // to be sent; the last one is being filled
 	slots  slots
 	sent   uint64 // ordinals that were given to the stream
+	ahead  int    // frames sent since the last answer came
 	flying []load // by partition
 	asked  time.Time
 }
@@ -59,34 +59,48 @@ func (r *Router) newLink(n Node) *link {
 // packetOverhead is charged for each packet beside its bytes.
 const packetOverhead = 64
 
-// put takes a packet over, copying it, or says why not.
-func (l *link) put(p *wire.Packet, partition repository.PartitionID, index uint64, sink actors.Sink) *actors.Refusal {
-	n := len(p.Raw) + packetOverhead
+// put takes packets over, copying them, and appends those to refused that it does
+// not take.
+func (l *link) put(list []parcel, sink actors.Sink, refused []actors.PublishResult) []actors.PublishResult {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := &l.flying[partition]
-	switch {
-	case l.closed:
-		return l.unsent
-	case f.packets > 0 && (f.packets >= l.r.cfg.CreditPackets || f.bytes+n > l.r.cfg.CreditBytes):
-		return l.credit
-	case l.slots.open >= l.r.cfg.LinkPackets:
-		return l.credit
-	case !l.down.IsZero() && time.Now().Before(l.down):
-		return l.unsent
-	}
-	if l.slots.open == 0 {
+	why := (*actors.Refusal)(nil)
+	if l.closed || !l.down.IsZero() && time.Now().Before(l.down) {
+		why = l.unsent
+	} else if l.slots.open == 0 {
 		l.asked = time.Now()
 	}
-	f.packets++
-	f.bytes += n
-	l.slots.add(slot{sink: sink, index: index, bytes: n, partition: partition})
-	l.encode(p.Raw)
+	for i := range list {
+		p := &list[i]
+		n := len(p.raw) + packetOverhead
+		f := &l.flying[p.partition]
+		no := why
+		if no == nil && (l.slots.open >= l.r.cfg.LinkPackets ||
+			f.packets > 0 && (f.packets >= l.r.cfg.CreditPackets || f.bytes+n > l.r.cfg.CreditBytes)) {
+			no = l.credit
+		}
+		if no != nil {
+			refused = append(refused, actors.PublishResult{Index: p.index, Repo: p.repo, ID: p.id, Refusal: no})
+			continue
+		}
+		f.packets++
+		f.bytes += n
+		l.slots.add(slot{sink: sink, index: p.index, bytes: n, partition: p.partition})
+		l.encode(p.raw)
+	}
+	l.nudge()
+	return refused
+}
+
+// nudge has the sender look. The caller holds l.mu.
+func (l *link) nudge() {
+	if len(l.frames) == 0 {
+		return
+	}
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // packetKey is the key of PublishStreamRequest.packets.
@@ -117,20 +131,34 @@ func (l *link) encode(raw []byte) {
 // firstFrame is the room of a frame that has just begun.
 const firstFrame = 16 << 10
 
-// take returns the next frame to send; nil when there is none.
-func (l *link) take() *frame {
+// A small frame is held back while maxAhead frames have no answer, for no longer
+// than maxHold: the packets of all streams that come here make one frame for the
+// node then. Without that, each client's frame makes one for each node.
+const (
+	maxAhead = 2
+	minFrame = 64
+	maxHold  = 500 * time.Microsecond
+)
+
+// take returns the next frame to send; nil when there is none, or held when it is
+// to wait for more packets or an answer, unless it has waited.
+func (l *link) take(waited bool) (f *frame, held bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.frames) == 0 {
-		return nil
+		return nil, false
 	}
-	f := l.frames[0]
+	f = l.frames[0]
+	if !waited && len(l.frames) == 1 && f.packets < minFrame && l.ahead >= maxAhead {
+		return nil, true
+	}
 	l.frames[0] = nil
 	if l.frames = l.frames[1:]; len(l.frames) == 0 {
 		l.frames = nil
 	}
 	l.sent += uint64(f.packets)
-	return f
+	l.ahead++
+	return f, false
 }
 
 // release takes an answered packet off the partition's load. The caller holds l.mu.
@@ -187,7 +215,7 @@ func (l *link) lost(wait time.Duration) {
 	for _, f := range l.frames {
 		l.r.buffers.Put(f.buf)
 	}
-	l.frames, l.sent = nil, 0
+	l.frames, l.sent, l.ahead = nil, 0, 0
 	l.down = time.Now().Add(wait)
 	l.mu.Unlock()
 	out.give()

@@ -79,16 +79,30 @@ func (l *link) stream() (answered bool, err error) {
 }
 
 func (l *link) send(s grpc.ClientStream, broken <-chan struct{}) {
+	hold := time.NewTimer(maxHold)
+	defer hold.Stop()
+	holding, waited := false, false
 	for {
-		f := l.take()
+		f, held := l.take(waited)
 		if f == nil {
+			if held && !holding {
+				hold.Reset(maxHold) // from the first packet on
+			}
+			holding, waited = held, false
+			var over <-chan time.Time
+			if held {
+				over = hold.C
+			}
 			select {
 			case <-l.wake:
-				continue
+			case <-over:
+				waited = true
 			case <-broken:
 				return
 			}
+			continue
 		}
+		holding, waited = false, false
 		buf := f.buf
 		if err := s.SendMsg(&codec.Raw{Bytes: *buf, Release: func() { l.r.buffers.Put(buf) }}); err != nil {
 			return // the receiver learns why
@@ -116,6 +130,7 @@ func (l *link) answer(message []byte, out *answers) error {
 	var suspects []repository.PartitionID
 	l.mu.Lock()
 	l.asked = time.Now()
+	l.ahead = 0
 	strange := false
 	err := wire.WalkResults(message, func(ordinal uint64, v *wire.ResultView) bool {
 		if strange = ordinal >= l.sent; strange {
@@ -142,6 +157,7 @@ func (l *link) answer(message []byte, out *answers) error {
 		out.add(s.sink, r)
 		return true
 	})
+	l.nudge()
 	l.mu.Unlock()
 	out.give()
 	for _, p := range suspects {

@@ -2,9 +2,11 @@ package route
 
 import (
 	"github.com/waystation/waystation/actors"
+	"github.com/waystation/waystation/actors/repository"
+	"github.com/waystation/waystation/messages/wire"
 )
 
-// routedRelay implements api.Relay.
+// routedRelay implements api.Routed.
 type routedRelay struct{ r *Router }
 
 // Parked says whether the repository's actor is stopped on this node.
@@ -25,6 +27,7 @@ func (x routedRelay) Offer(f *actors.Frame, sink actors.Sink) {
 // go nowhere, and leaves the others to this node's own relay.
 func (r *Router) split(t *table, f *actors.Frame, sink actors.Sink) {
 	var refused []actors.PublishResult
+	var away *parcels
 	kept := 0
 	here := true // so far, all
 	var places []uint64
@@ -34,46 +37,56 @@ func (r *Router) split(t *table, f *actors.Frame, sink actors.Sink) {
 		if f.Indexes != nil {
 			index = f.Indexes[i]
 		}
-		partition := r.partitionOf(p.Repo)
-		to := &t.targets[partition]
-		why := refusedLeaderless
-		switch {
-		case p.Bad != nil || len(p.Repo) == 0: // this node can say as well why it is refused
-			why = nil
-		case !to.ok:
-		case len(to.former) > 0 && !to.clear(partition):
-			if why = refusedMoving; to.link != nil {
-				why = to.link.moving
+		link, partition, why := r.goal(t, p)
+		if link == nil && why == nil {
+			if !here {
+				f.Packets[kept] = *p
+				places = append(places, index)
 			}
-		case to.local:
-			why = nil
-		default:
-			if why = to.link.put(p, partition, index, sink); why == nil {
-				r.metrics.forwarded.Inc()
-				if here {
-					here, places = false, r.places(f, i)
-				}
-				continue
-			}
+			kept++
+			continue
+		}
+		if here {
+			here, places = false, r.places(f, i)
 		}
 		if why != nil {
-			if here {
-				here, places = false, r.places(f, i)
-			}
 			refused = append(refused, actors.PublishResult{Index: index, Repo: p.Repo, ID: p.ID, Refusal: why})
 			continue
 		}
-		if !here {
-			f.Packets[kept] = *p
-			places = append(places, index)
+		if away == nil {
+			away = r.parcels.get()
 		}
-		kept++
+		away.add(link, parcel{raw: p.Raw, repo: p.Repo, id: p.ID, partition: partition, index: index})
 	}
 	if here {
 		r.relay.Offer(f, sink)
 		return
 	}
+	if away != nil {
+		refused = away.send(r, sink, refused)
+		r.parcels.put(away)
+	}
 	r.finish(f, sink, kept, places, refused)
+}
+
+// goal is where a packet goes: over a link, or nowhere, for a reason; neither is
+// given for this node's own relay.
+func (r *Router) goal(t *table, p *wire.Packet) (*link, repository.PartitionID, *actors.Refusal) {
+	if p.Bad != nil || len(p.Repo) == 0 { // this node can say as well why it is refused
+		return nil, 0, nil
+	}
+	partition := r.partitionOf(p.Repo)
+	switch to := &t.targets[partition]; {
+	case !to.ok:
+		return nil, partition, refusedLeaderless
+	case len(to.former) > 0 && !to.clear(partition):
+		if to.link != nil {
+			return nil, partition, to.link.moving
+		}
+		return nil, partition, refusedMoving
+	default:
+		return to.link, partition, nil
+	}
 }
 
 // places is the indexes of the first n packets of a frame.

@@ -29,6 +29,7 @@ type Router struct {
 	delivery api.Delivery // of this node
 
 	buffers    *codec.Pool
+	parcels    parcelPool
 	callOption grpc.CallOption
 	table      atomic.Pointer[table]
 	routes     atomic.Pointer[routes]
@@ -80,7 +81,7 @@ func (r *Router) spawn(f func()) bool {
 }
 
 // Relay takes packets of all partitions.
-func (r *Router) Relay() api.Relay { return routedRelay{r} }
+func (r *Router) Relay() api.Routed { return routedRelay{r} }
 
 // Delivery hands out packets of all partitions.
 func (r *Router) Delivery() api.Delivery { return routedDelivery{r} }

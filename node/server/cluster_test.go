@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/waystation/waystation/client"
 	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
 	"github.com/waystation/waystation/node/config"
 	"github.com/waystation/waystation/node/server"
@@ -71,6 +74,53 @@ func TestThreeNodesBecomeACluster(t *testing.T) {
 	if leaders != len(d.GetPartitions()) {
 		t.Errorf("%d leaders for %d partitions", leaders, len(d.GetPartitions()))
 	}
+	pins(t, first, second, third)
+}
+
+// pins publishes with the client library, which is given the first node's address,
+// until no packet takes a hop between the nodes.
+func pins(t *testing.T, nodes ...*node) {
+	t.Helper()
+	c, err := client.Dial(t.Context(), nodes[0].Addresses.GRPC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	forwarded := func() (sum int) {
+		for _, n := range nodes {
+			sum += n.forwarded()
+		}
+		return sum
+	}
+	await(t, "packets to go to their leaders", func() bool {
+		before := forwarded()
+		for i := range 64 {
+			if _, err := c.Publish(t.Context(), &client.Packet{RepoID: fmt.Sprintf("pinned/r%d", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return forwarded() == before
+	})
+}
+
+// forwarded is how many packets the node has passed on to others.
+func (n *node) forwarded() (packets int) {
+	n.t.Helper()
+	resp, err := http.Get("http://" + n.Addresses.HTTP + "/metrics")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	const name = "\nwaystation_route_forwarded_packets_total "
+	_, after, ok := strings.Cut(string(body), name)
+	if _, err := fmt.Sscan(after, &packets); err != nil || !ok {
+		n.t.Fatalf("no metric %q: %v", name, err)
+	}
+	return packets
 }
 
 // refusal runs a node with flags and returns why it ended.

@@ -19,7 +19,7 @@ const lookAtDisk = time.Second
 // diskGuard stands before the relay: with too little disk it refuses packets,
 // while settlements and expiry, which make room, go on.
 type diskGuard struct {
-	relay   api.Relay
+	relay   api.Routed
 	dir     string
 	reserve int64
 	free    atomic.Int64 // bytes; -1: unknown
@@ -94,3 +94,6 @@ func (g *diskGuard) Offer(f *actors.Frame, sink actors.Sink) {
 
 // Parked implements api.Relay.
 func (g *diskGuard) Parked(repo string) bool { return g.relay.Parked(repo) }
+
+// Routes implements api.Routed.
+func (g *diskGuard) Routes() (message []byte, changed <-chan struct{}) { return g.relay.Routes() }
