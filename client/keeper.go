@@ -154,8 +154,7 @@ func (p *publisher) seekLeaders(tryNow func(*pipe)) {
 
 // resume ends the waits that are over, and returns how long the next one lasts.
 func (p *publisher) resume(now time.Time, done []completion) (time.Duration, []completion) {
-	for len(p.delayed) > 0 {
-		l := p.delayed[0]
+	for l := p.delayed.first(); l != nil; l = p.delayed.first() {
 		if d := l.at.Sub(now); d > 0 {
 			return d, done
 		}

@@ -39,17 +39,35 @@ func (q *laneList) remove(l *lane) {
 }
 
 // delayQueue holds the lanes that wait, the one whose wait ends first in front.
-type delayQueue []*lane
-
-func (q *delayQueue) push(l *lane) {
-	if !l.timed {
-		l.timed = true
-		heap.Push((*delayHeap)(q), l)
-	}
+type delayQueue struct {
+	lanes   delayHeap
+	jumbled bool // waits have become shorter
 }
 
+// push adds a lane, and says whether it is in front.
+func (q *delayQueue) push(l *lane) (front bool) {
+	if !l.timed {
+		l.timed = true
+		heap.Push(&q.lanes, l)
+	}
+	return q.lanes[0] == l
+}
+
+// first is the lane whose wait ends first, nil if none waits.
+func (q *delayQueue) first() *lane {
+	if len(q.lanes) == 0 {
+		return nil
+	}
+	if q.jumbled {
+		heap.Init(&q.lanes)
+		q.jumbled = false
+	}
+	return q.lanes[0]
+}
+
+// pop removes first.
 func (q *delayQueue) pop() {
-	heap.Pop((*delayHeap)(q)).(*lane).timed = false
+	heap.Pop(&q.lanes).(*lane).timed = false
 }
 
 type delayHeap []*lane

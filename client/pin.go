@@ -1,7 +1,6 @@
 package client
 
 import (
-	"container/heap"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -90,6 +89,9 @@ func (p *publisher) place(l *lane) {
 func (p *publisher) pin(l *lane, s *pipe) {
 	p.unlist(l)
 	l.pipe, l.moving = s, false
+	if l.timed && s.usable() {
+		p.soon(l)
+	}
 	p.list(l)
 	if l.listed {
 		s.nudge()
@@ -203,20 +205,23 @@ func (p *publisher) hurry(old *atlas) {
 	if old == nil || old.seed != p.atlas.seed || len(old.leaders) != len(p.atlas.leaders) {
 		return
 	}
-	hurried := false
-	for _, l := range p.delayed {
-		at := p.atlas.partition(l)
-		if l.begin || l.busy || old.leaders[at] == p.atlas.leaders[at] {
-			continue
-		}
-		// A little apart, as all that waited for the leader does the same now.
-		if soon := time.Now().Add(rand.N(maxHurry)); soon.Before(l.at) {
-			l.at, hurried = soon, true
+	for _, l := range p.delayed.lanes {
+		if at := p.atlas.partition(l); old.leaders[at] != p.atlas.leaders[at] {
+			p.soon(l)
 		}
 	}
-	if hurried {
-		heap.Init((*delayHeap)(&p.delayed))
+}
+
+// soon ends a lane's wait for a leader, a little later than now, as all that waits
+// for the leader does the same.
+func (p *publisher) soon(l *lane) {
+	at := time.Now().Add(rand.N(maxHurry))
+	if l.begin || l.busy || !at.Before(l.at) {
+		return
 	}
+	l.at = at
+	p.delayed.jumbled = true
+	p.wake()
 }
 
 const maxHurry = 10 * time.Millisecond

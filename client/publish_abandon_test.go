@@ -43,7 +43,7 @@ func TestPublishContextEndsBetweenTries(t *testing.T) {
 		p := c.shards[0]
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return len(p.delayed) > 0
+		return p.delayed.first() != nil
 	})
 	cancel()
 	if err := <-published; !errors.Is(err, context.Canceled) || ErrorCode(err) != CodeResourceExhausted {

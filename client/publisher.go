@@ -223,7 +223,7 @@ func (p *publisher) advance(l *lane, done []completion) []completion {
 				p.astray = true
 				p.wake()
 			}
-			p.delay(l, p.c.cfg.retry.wait(st.Failures, millis(st.DelayMs)))
+			p.delay(l, p.waitOf(l, st))
 		case order.StepEpoch:
 			again = p.nextEpoch(l, st)
 		}
@@ -255,10 +255,20 @@ func (p *publisher) ended(l *lane, done []completion) []completion {
 	return done
 }
 
+// waitOf is how long a lane waits. For want of a leader that is no longer than
+// between two tries to reach a node: there is another one within about a second.
+func (p *publisher) waitOf(l *lane, st order.Step) time.Duration {
+	retry := p.c.cfg.retry
+	if !l.busy {
+		retry.Max = min(retry.Max, maxReconnect)
+		retry.Min = min(retry.Min, retry.Max)
+	}
+	return retry.wait(st.Failures, millis(st.DelayMs))
+}
+
 func (p *publisher) delay(l *lane, d time.Duration) {
 	l.at = time.Now().Add(d)
-	p.delayed.push(l)
-	if p.delayed[0] == l {
+	if p.delayed.push(l) {
 		p.wake() // the keeper sleeps for longer than that
 	}
 }
