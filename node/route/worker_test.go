@@ -2,6 +2,8 @@ package route
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -27,6 +29,7 @@ type worker struct {
 	order   map[string]repository.Seq
 	open    int // settlements without an answer
 	stale   int
+	doubt   map[string]string // "repo seq" -> repo of what was answered as stale
 }
 
 func (c *trio) worker(at int, name string, credit int) *worker {
@@ -35,7 +38,7 @@ func (c *trio) worker(at int, name string, credit int) *worker {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return &worker{t: c.t, c: c, session: s, credit: credit, seen: map[deliveryKey]bool{}, settled: map[string]int{}, order: map[string]repository.Seq{}}
+	return &worker{t: c.t, c: c, session: s, credit: credit, seen: map[deliveryKey]bool{}, settled: map[string]int{}, order: map[string]repository.Seq{}, doubt: map[string]string{}}
 }
 
 // take takes what there is.
@@ -95,6 +98,7 @@ func (w *worker) settle(n int) {
 				w.settled[fmt.Sprint(x.Repo, " ", x.Seq)]++
 			case x.Refusal.Code == actors.CodeStaleLease:
 				w.stale++
+				w.doubt[fmt.Sprint(x.Repo, " ", x.Seq)] = x.Repo
 			default:
 				w.t.Errorf("settle %s %d: %v", x.Repo, x.Seq, x.Refusal)
 			}
@@ -106,6 +110,25 @@ func (w *worker) count() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.settled)
+}
+
+// clearUp counts what was settled by a leader that was gone before it answered: the
+// settlement came again at the next one, after the end of its lease. What was not
+// settled comes again itself.
+func (w *worker) clearUp() {
+	w.mu.Lock()
+	doubt := maps.Clone(w.doubt)
+	w.mu.Unlock()
+	for packet, repo := range doubt {
+		info, err := w.c.nodes[0].router.Delivery().Repository(w.t.Context(), repo)
+		if err != nil || slices.ContainsFunc(info.Groups, func(g actors.GroupCursor) bool { return g.Waiting > 0 }) {
+			continue // later, when all of the repository is done
+		}
+		w.mu.Lock()
+		w.settled[packet]++
+		delete(w.doubt, packet)
+		w.mu.Unlock()
+	}
 }
 
 // next waits for news of the session.
@@ -126,6 +149,7 @@ func (w *worker) work(n int) {
 	for w.count() < n && !w.t.Failed() {
 		if w.take() == 0 {
 			w.next()
+			w.clearUp()
 		}
 		w.settle(1 << 30)
 		if time.Now().After(deadline) {
