@@ -14,6 +14,21 @@
 // A receipt means that the packet is synced to disk on a majority of the
 // replicas. Until then the client keeps the packet and resends it.
 //
+// # Which node
+//
+// Any node takes everything. Nodes tell who leads what on the stream that packets
+// go over, and the client keeps a stream to each leader and sends a repository's
+// packets there: a hop less, and nobody to wait for when another node goes away.
+// When a repository's leader changes, the client waits for the answers to what is
+// on its way before it sends on elsewhere, but for no longer than 150 ms. A node
+// is used only once it has said that it belongs to the cluster. Where leaders
+// cannot be reached, or nodes are too old to tell, packets go to a node that can
+// be, and it passes them on.
+//
+// Give Dial the addresses of several nodes: one will do, but it may be the one
+// that is away just then. Behind a NAT give all of them, as those that nodes know
+// of themselves are of no use there.
+//
 // # Working
 //
 // Work calls a Handler for each packet of a consumer group. Packets of one

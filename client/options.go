@@ -71,8 +71,9 @@ func (c *config) validate() error {
 }
 
 // WithConnections sets how many connections there are, spread over the targets
-// in turn; by default one for each target. A repository is pinned to one of
-// them. More than one helps only above some 100,000 packets a second.
+// in turn; by default one for each target. There are as many to each node that is
+// published to, and a repository is pinned to one of them. More than one helps
+// only above some 100,000 packets a second.
 func WithConnections(n int) Option { return func(c *config) { c.connections = n } }
 
 // WithWindow sets how many packets may wait for their receipts at once, over
