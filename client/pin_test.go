@@ -175,6 +175,8 @@ func TestOrderAndOnceUnderLeaderChanges(t *testing.T) {
 func TestLaneIsDrainedBeforeItSwitches(t *testing.T) {
 	r := cluster(t)
 	arrived, resume := make(chan struct{}), make(chan struct{})
+	goOn := sync.OnceFunc(func() { close(resume) })
+	t.Cleanup(goOn)
 	var once sync.Once
 	var answered atomic.Bool
 	r.Nodes[0].OnFrame = func([]string) {
@@ -212,12 +214,16 @@ func TestLaneIsDrainedBeforeItSwitches(t *testing.T) {
 	await(t, func() bool {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		return p.lanes[repo].moving
+		l := p.lanes[repo]
+		if l.pipe.addr != "a:1" {
+			t.Fatal("it switched with a packet in flight")
+		}
+		return l.moving
 	})
 	send(2)
 	send(3)
 	answered.Store(true)
-	close(resume)
+	goOn()
 	if err := c.Flush(within(t)); err != nil {
 		t.Fatal(err)
 	}

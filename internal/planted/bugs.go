@@ -159,4 +159,16 @@ var bugs = []bug{
 		old:  "\th := &l.heads[rank]\n", new: "\tmine := l.heads[rank]\n\tl.heads = [Ranks]head{}\n\tl.heads[rank] = mine\n\th := &l.heads[rank]\n",
 		pkg: "actors/repository", test: "TestAttemptsSurviveOvertaking",
 	},
+	{
+		name: "a client switches streams with packets in flight", promise: "P2",
+		file: "client/pin.go",
+		old:  "case l.Open() == 0:\n\t\tp.pin(l, want)", new: "case true:\n\t\tp.pin(l, want)",
+		pkg: "client", test: "TestLaneIsDrainedBeforeItSwitches",
+	},
+	{
+		name: "a client believes an older term", promise: "P1",
+		file: "client/atlas.go",
+		old:  "p.GetTerm() <= l.term", new: "p.GetTerm() == l.term",
+		pkg: "client", test: "TestAtlasMergesByTerm",
+	},
 }
