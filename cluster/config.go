@@ -110,7 +110,7 @@ func DefaultConfig() Config {
 	return Config{
 		Tick:               50 * time.Millisecond,
 		ElectionTicks:      10,
-		HeartbeatTicks:     2,
+		HeartbeatTicks:     3,
 		Workers:            2,
 		CacheBytes:         8 << 20,
 		FollowerCacheBytes: 1 << 20,

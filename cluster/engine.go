@@ -27,6 +27,7 @@ type Engine struct {
 	applier   *applier
 	truncator *truncator
 	sender    *sender
+	ticker    *ticker
 	receiving chan struct{} // has one place
 
 	groups atomic.Pointer[groupSet] // replaced whole, under mu
@@ -66,7 +67,7 @@ func Open(cfg Config) (*Engine, error) {
 		e.transport = noTransport{}
 	}
 	e.writer, e.applier, e.truncator = newLogWriter(e), newApplier(e), newTruncator(e)
-	e.sender = newSender(e)
+	e.sender, e.ticker = newSender(e), &ticker{engine: e}
 	for range cfg.Workers {
 		e.workers = append(e.workers, newWorker(e))
 	}
@@ -82,7 +83,7 @@ func (e *Engine) Start() {
 		return
 	}
 	e.started = true
-	loops := []func(){e.writer.loop, e.applier.loop, e.truncator.loop, e.sender.loop, (&ticker{e}).loop}
+	loops := []func(){e.writer.loop, e.applier.loop, e.truncator.loop, e.sender.loop, e.ticker.loop}
 	for _, w := range e.workers {
 		loops = append(loops, w.loop)
 	}

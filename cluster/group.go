@@ -27,6 +27,7 @@ type group struct {
 	core      *replica.Replica
 	proposals uint64
 	asked     reads
+	inStep    uint64    // the term whose heartbeats come with those of other groups
 	incoming  *incoming // a snapshot that raft was just given
 
 	// Of the apply loop alone: the term in which sm was told that it leads, what

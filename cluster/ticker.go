@@ -2,11 +2,15 @@ package cluster
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 )
 
 // ticker drives the clocks of all groups and watches the log writer.
-type ticker struct{ engine *Engine }
+type ticker struct {
+	engine *Engine
+	count  atomic.Uint64
+}
 
 func (t *ticker) loop() {
 	tick := time.NewTicker(t.engine.cfg.Tick)
@@ -18,6 +22,7 @@ func (t *ticker) loop() {
 		case <-tick.C:
 		}
 		t.watch()
+		t.count.Add(1)
 		for _, g := range t.engine.list() {
 			g.tick()
 		}
@@ -56,4 +61,19 @@ func (g *group) tick() {
 		return
 	}
 	g.post(func(in *input) { in.ticks++ })
+}
+
+// beats says how many of n ticks a group is to count. Raft counts from when a
+// replica became leader; a new leader waits a tick or two, so that the heartbeats
+// of all groups of this node come with the same tick, in one frame a peer.
+func (t *ticker) beats(g *group, n int) int {
+	leads := g.leads.Load()
+	switch {
+	case n == 0 || leads == g.inStep:
+		return n
+	case leads != 0 && t.count.Load()%uint64(t.engine.cfg.HeartbeatTicks) != 0:
+		return 0
+	}
+	g.inStep = leads
+	return n
 }

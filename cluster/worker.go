@@ -126,7 +126,7 @@ func (w *worker) feed(g *group, in *input) {
 		w.snapshot(g, in.snapshot)
 		in.snapshot = nil
 	}
-	g.core.Tick(in.ticks)
+	g.core.Tick(w.engine.ticker.beats(g, in.ticks))
 	if in.campaign {
 		if err := g.core.Campaign(); err != nil {
 			w.engine.cfg.Logger.Debug("cannot campaign", "group", g.id, "err", err)
