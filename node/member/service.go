@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -11,6 +12,7 @@ import (
 	"github.com/waystation/waystation/cluster/gossip"
 	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
+	"github.com/waystation/waystation/cluster/replica"
 	peerv1 "github.com/waystation/waystation/messages/waystation/peer/v1"
 	"github.com/waystation/waystation/node/config"
 	"github.com/waystation/waystation/storage"
@@ -147,7 +149,7 @@ func (m *Member) report() *peerv1.ReportResponse {
 		r := &peerv1.GroupReport{
 			Group: uint32(g), Replica: uint64(st.Replica), Leader: uint64(st.Leader), Term: st.Term,
 			Commit: m.acked.index(g, st.Term, st.Commit), Applied: st.Applied,
-			Voters: numbers(st.Conf.Voters), Learners: numbers(st.Conf.Learners), Moves: m.moving(g),
+			Voters: numbers(voting(&st.Conf)), Learners: numbers(st.Conf.Learners), Moves: m.moving(g),
 		}
 		if st.Err != nil {
 			r.Error = st.Err.Error()
@@ -158,6 +160,13 @@ func (m *Member) report() *peerv1.ReportResponse {
 		out.Groups = append(out.Groups, r)
 	}
 	return out
+}
+
+// voting are the voters, while they change those before as well: both have a say.
+func voting(c *replica.Conf) []storage.ReplicaID {
+	all := slices.Concat(c.Voters, c.Outgoing)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func numbers(ids []storage.ReplicaID) []uint64 {

@@ -93,6 +93,11 @@ func (c *clusterView) setState(ctx context.Context, node string, state meta.Node
 	if why := lastOne(v, n.ID, state); why != "" {
 		return &actors.Refusal{Code: actors.CodeInvalidArgument, Field: "node", Message: why}
 	}
+	if state == meta.NodeRemoved {
+		if err := c.spare(ctx, n.ID); err != nil {
+			return err
+		}
+	}
 	return c.node.calls.SetNodeState(ctx, n.ID, state)
 }
 
