@@ -73,7 +73,7 @@ func (r *Router) split(t *table, f *actors.Frame, sink actors.Sink) {
 // given for this node's own relay.
 func (r *Router) goal(t *table, p *wire.Packet) (*link, repository.PartitionID, *actors.Refusal) {
 	if p.Bad != nil || len(p.Repo) == 0 { // this node can say as well why it is refused
-		return nil, 0, nil
+		return nil, 0, nil //nolint:nilerr // the relay says what is wrong with the packet
 	}
 	partition := r.partitionOf(p.Repo)
 	switch to := &t.targets[partition]; {
