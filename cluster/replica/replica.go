@@ -39,8 +39,11 @@ type Replica struct {
 	// conf is what raft runs under.
 	conf *Conf // never changed, only replaced
 	// changing is the index of the last change of configuration that was
-	// proposed here, in changingTerm.
+	// proposed here, in changingTerm, by the caller or by raft itself.
 	changing, changingTerm uint64
+	// leaving says that raft may have proposed to leave the joint configuration
+	// since the last Ready.
+	leaving bool
 	// ticks ever counted, and at which of them each peer was last heard.
 	ticks uint64
 	heard map[uint64]uint64
@@ -116,7 +119,7 @@ func (r *Replica) ProposeConf(term uint64, cc *pb.ConfChangeV2) error {
 	if s.RaftState != raft.StateLeader || s.GetTerm() != term {
 		return ErrNotLeader
 	}
-	if r.termStart == 0 || s.Applied < r.termStart || r.changingTerm == term && s.Applied < r.changing {
+	if r.termStart == 0 || s.Applied < r.termStart || r.leaving || r.changingTerm == term && s.Applied < r.changing {
 		return fmt.Errorf("%w: an earlier one is under way", ErrConf)
 	}
 	if r.conf.Joint() != cc.LeaveJoint() {
@@ -241,6 +244,7 @@ func (r *Replica) Applied(job *ApplyJob) {
 		}
 	}
 	r.deliver(job.responses)
+	r.leaving = r.conf.Joint() && r.conf.AutoLeave
 }
 
 // applyConf has raft switch to the configuration that the apply loop stored.
@@ -273,6 +277,7 @@ func (r *Replica) deliver(ms []*pb.Message) {
 // Ready returns what is to be done next, and false if there is nothing. It is
 // called until it says so, after any other call.
 func (r *Replica) Ready() (Jobs, bool) {
+	r.leaving = false
 	if !r.rn.HasReady() {
 		return r.flushOutbox()
 	}
@@ -427,9 +432,7 @@ func (r *Replica) appendJob(m *pb.Message, sync bool) *AppendJob {
 		job.Install, r.conf, r.hardDirty = &in, &in.Conf, true
 		r.log.install(in.To)
 	}
-	if r.changing == unplaced {
-		r.placeChange(job.Entries)
-	}
+	r.placeChange(job.Entries)
 	job.StaleFrom, job.StaleTo = r.log.append(m.GetEntries())
 	if sync && r.hardDirty {
 		hard := r.hard
@@ -438,10 +441,13 @@ func (r *Replica) appendJob(m *pb.Message, sync bool) *AppendJob {
 	return job
 }
 
+// placeChange notes where the newest change of configuration is in the log. One
+// of raft's own counts too: it would put an empty entry in the place of another
+// one beside it, and nobody would ever hear what became of that.
 func (r *Replica) placeChange(ents []storage.Entry) {
 	for i := range ents {
 		if IsConfChange(&ents[i]) {
-			r.changing = ents[i].Index
+			r.changing, r.changingTerm = ents[i].Index, ents[i].Term
 		}
 	}
 }
