@@ -174,6 +174,9 @@ func applyReplace(v *View, c *ReplaceReplica, at At) Outcome {
 		return unchanged(v, Result{Replica: successor})
 	}
 	if err := expendable(v, r); err != nil {
+		if out, ok := takeBack(v, r, at); ok {
+			return out
+		}
 		return refused(v, err)
 	}
 	ch := begin(v, at)

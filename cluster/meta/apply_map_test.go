@@ -228,6 +228,47 @@ func TestQuarantineReplacement(t *testing.T) {
 	}
 }
 
+// The map wants b for the only voter, and b is damaged before it votes: the wish is
+// taken back, since nobody knows whether b votes by now; once it is known that it
+// does not, it is replaced.
+func TestADamagedVoterToBe(t *testing.T) {
+	for name, votes := range map[string]bool{"it did not vote": false, "it voted already": true} {
+		r := grown(t)
+		if err := r.report(7, ids(2), ids(8, 9)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.set(GroupWish{1, []ReplicaWish{{2, identity.NodeID{1}, Learner, false}, {8, identity.NodeID{2}, Voter, true}}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.report(7, ids(2), ids(8, 9)); err != nil {
+			t.Fatal(err)
+		}
+		before, _ := r.view.Placement(1)
+		if res := r.must(&ReplaceReplica{1, 8, "bad"}); res.Replica != 0 {
+			t.Fatalf("replaced by %d", res.Replica)
+		}
+		if got := r.states(); got != "2@a voter wanted, 8@b learner wanted, 9@c voter leaving" {
+			t.Fatal(got)
+		}
+		if now, _ := r.view.Placement(1); now.Version <= before.Version || !now.Moving() {
+			t.Fatalf("version %d, was %d", now.Version, before.Version)
+		}
+		if err := r.apply(&ReportGroup{Group: 1, Version: before.Version, Term: 7, Voters: ids(8)}).Err; !errors.Is(err, ErrStale) {
+			t.Fatal(err)
+		}
+		voters, want := ids(2), error(nil)
+		if votes {
+			voters, want = ids(8), ErrLastCopies
+		}
+		if err := r.report(8, voters, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.apply(&ReplaceReplica{1, 8, "bad"}).Err; !errors.Is(err, want) {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+}
+
 // While a group grows, the map's three voters are one in fact: that one may not
 // go, the new ones may.
 func TestTheReportedVotersCount(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/waystation/waystation/storage"
 )
 
 func applyJoin(v *View, c *JoinNode, at At) Outcome {
@@ -95,6 +97,11 @@ func applyNodeState(v *View, c *SetNodeState, at At) Outcome {
 	case !n.State.leadsTo(c.State):
 		return refused(v, fmt.Errorf("%w: node %s is %s", ErrState, n.Name, n.State))
 	}
+	if c.State == NodeRemoved {
+		if err := dispensable(v, n); err != nil {
+			return refused(v, err)
+		}
+	}
 	ch := begin(v, at)
 	before := n.State
 	n.State, n.ChangedMs = c.State, at.TimeMs
@@ -104,6 +111,40 @@ func applyNodeState(v *View, c *SetNodeState, at At) Outcome {
 		ch.bury(n)
 	}
 	return ch.done(Result{})
+}
+
+// dispensable says why node n may not be removed: from then on nobody talks to it,
+// and the voters that are left of some group, as it was reported last or as the
+// map wants it, would be no majority. It is to be drained first.
+func dispensable(v *View, n Node) error {
+	for _, p := range v.Placements {
+		var wanted []storage.ReplicaID
+		for _, r := range v.Wish(p.Group) {
+			if r.Role == Voter {
+				wanted = append(wanted, r.ID)
+			}
+		}
+		for _, voters := range [][]storage.ReplicaID{p.Voters, wanted} {
+			if len(voters) > 0 && !majorityWithout(v, n, p.Group, voters) {
+				return fmt.Errorf("%w: node %s has copies of group %d that are needed", ErrLastCopies, n.Name, p.Group)
+			}
+		}
+	}
+	return nil
+}
+
+// majorityWithout says whether more than half of the voters are left once n is
+// gone: they run, and their nodes are members.
+func majorityWithout(v *View, n Node, g storage.GroupID, voters []storage.ReplicaID) bool {
+	left := 0
+	for _, id := range voters {
+		r, ok := v.Replica(g, id)
+		on, _ := v.Node(r.Node)
+		if ok && r.State.Runs() && r.Node != n.ID && on.State != NodeRemoved {
+			left++
+		}
+	}
+	return left > len(voters)/2
 }
 
 // bury forgets what a removed node would have to confirm, and the oldest of the

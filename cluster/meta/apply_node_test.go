@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/waystation/waystation/cluster/identity"
+	"github.com/waystation/waystation/storage"
 )
 
 func TestJoin(t *testing.T) {
@@ -108,6 +109,40 @@ func TestNodeStates(t *testing.T) {
 	if len(r.view.NodesIn(NodeActive, NodeJoining)) != 2 || len(r.view.NodesIn(NodeRemoved)) != 1 {
 		t.Errorf("%+v", r.view.Nodes)
 	}
+}
+
+// A node without whose copies some group has no majority may not be removed.
+func TestANeededNodeIsNotRemoved(t *testing.T) {
+	r := grown(t)
+	a, b, c := identity.NodeID{1}, identity.NodeID{2}, identity.NodeID{3}
+	remove := func(n identity.NodeID, want error) {
+		t.Helper()
+		if err := r.apply(&SetNodeState{n, NodeRemoved}).Err; !errors.Is(err, want) {
+			t.Fatalf("%v: %v, want %v", n, err, want)
+		}
+	}
+	remove(a, ErrLastCopies) // the only voter of meta, and, as far as is known, of all else
+	g := func(id storage.GroupID, wish ...ReplicaWish) {
+		r.must(&SetMap{r.view.Cluster.Generation, []GroupWish{{id, wish}}, ""})
+		p, _ := r.view.Placement(id)
+		report := &ReportGroup{Group: id, Version: p.Version, Term: 7}
+		for _, w := range r.view.Wish(id) {
+			report.Voters = append(report.Voters, w.ID)
+		}
+		r.must(report)
+	}
+	g(1, r.wish().Replicas...)
+	remove(a, ErrLastCopies) // meta is still a's
+	for id := MetaGroup; id <= PartitionGroup(r.view.Cluster.Partitions-1); id++ {
+		var wish []ReplicaWish
+		for _, n := range []identity.NodeID{a, b, c} {
+			has, _ := r.view.ReplicaOn(id, n)
+			wish = append(wish, ReplicaWish{has, n, Voter, n == b})
+		}
+		g(id, wish...)
+	}
+	remove(a, nil)           // b and c are a majority of three
+	remove(b, ErrLastCopies) // c alone is none
 }
 
 func TestFeatureLevel(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 
 	"github.com/waystation/waystation/cluster"
 	"github.com/waystation/waystation/cluster/identity"
-	"github.com/waystation/waystation/messages/envelope"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -100,7 +99,9 @@ func (c *Calls) ReplicaGone(ctx context.Context, g storage.GroupID, r storage.Re
 }
 
 // ReplaceReplica reports a quarantined replica and returns the one that takes
-// its place, 0 if none needs to. ErrLastCopies says that it must be kept.
+// its place; 0 if none needs to, or if it is to be reported again: it was to vote,
+// and has to be taken out of the map's voters first. ErrLastCopies says that it
+// must be kept.
 func (c *Calls) ReplaceReplica(ctx context.Context, g storage.GroupID, r storage.ReplicaID, why string) (storage.ReplicaID, error) {
 	res, err := c.call(ctx, &ReplaceReplica{Group: g, Replica: r, Why: cut(why, maxWhy)})
 	if err != nil {
@@ -190,9 +191,7 @@ func await(ctx context.Context, changed <-chan struct{}) error {
 }
 
 func (c *Calls) propose(ctx context.Context, term uint64, cmd Command) (Result, error) {
-	data := make([]byte, envelope.Size, envelope.Size+256)
-	envelope.Envelope{Kind: cmd.kind()}.Put(data)
-	data = cmd.append(data)
+	data := Entry(cmd)
 	type answer struct {
 		result any
 		err    error

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"github.com/waystation/waystation/messages/envelope"
 )
 
 // The kinds of commands. They are stored: never reuse one.
@@ -99,6 +101,14 @@ func (c *EnsureGroup) append(b []byte) []byte {
 
 func (c *RaiseFeature) append(b []byte) []byte {
 	return binary.BigEndian.AppendUint32(append(b, version1), c.Level)
+}
+
+// Entry lays a command out as an entry of the meta group: its body, behind an
+// envelope that has nothing but the kind. The rest of it is the proposer's.
+func Entry(c Command) []byte {
+	data := make([]byte, envelope.Size, envelope.Size+256)
+	envelope.Envelope{Kind: c.kind()}.Put(data)
+	return c.append(data)
 }
 
 // readers decode the body of each kind of command.

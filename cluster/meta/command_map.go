@@ -65,7 +65,8 @@ type ReplicaGone struct {
 
 // ReplaceReplica reports that a replica was quarantined: another one under a new
 // id takes its place on the same node. A replica that is replaced already is
-// not replaced again; the result names its successor.
+// not replaced again; the result names its successor. One that the map wants for a
+// voter, and which may not be one yet, is not replaced at once: see takeBack.
 type ReplaceReplica struct {
 	Group   storage.GroupID
 	Replica storage.ReplicaID

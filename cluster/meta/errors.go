@@ -32,8 +32,8 @@ var (
 	ErrMap = errors.New("invalid map")
 	// ErrNoReplica refuses what is said of a replica that meta does not know.
 	ErrNoReplica = errors.New("no such replica")
-	// ErrLastCopies refuses to give up a replica without which the rest is no
-	// majority.
+	// ErrLastCopies refuses to give up a replica, or to remove a node, without
+	// which the rest is no majority.
 	ErrLastCopies = errors.New("the other copies are no majority")
 	// ErrVoid is the result of a command that came into the log in another term
 	// than it was proposed in.

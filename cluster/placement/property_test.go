@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 	"testing"
@@ -80,9 +81,20 @@ func TestRandomClusters(t *testing.T) {
 }
 
 func (w *world) change(n int, s meta.NodeState) {
-	if node, _ := w.view.Node(id(n)); node.State != meta.NodeRemoved {
-		w.set(n, s)
+	if node, _ := w.view.Node(id(n)); node.State == meta.NodeRemoved {
+		return
 	}
+	if s == meta.NodeRemoved && w.needed(n) {
+		return
+	}
+	w.set(n, s)
+}
+
+// needed says that meta refuses to remove a node.
+func (w *world) needed(n int) bool {
+	c := &meta.SetNodeState{Node: id(n), State: meta.NodeRemoved}
+	out, _ := meta.Apply(w.view, c, meta.At{}, nil)
+	return errors.Is(out.Result.Err, meta.ErrLastCopies)
 }
 
 func toggle(s []identity.NodeID, n identity.NodeID) []identity.NodeID {
