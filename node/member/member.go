@@ -106,6 +106,7 @@ type Member struct {
 	acked     acked
 	begin     time.Time
 	gate      cluster.Gate
+	turn      atomic.Uint32 // which voter of meta is asked next
 
 	ctx    context.Context // ends with Stop
 	cancel context.CancelFunc

@@ -105,3 +105,24 @@ func Record(log *storage.Log, b Belonging) error { return save(log, b) }
 // Load returns which cluster a data folder belongs to that no node runs on; found
 // is false if to none yet.
 func Load(log *storage.Log) (b Belonging, found bool, err error) { return load(log) }
+
+// BuryMeta ends, with a sync, a replica of the meta group that the node still has
+// though b names its successor: it stopped between the two. The successor begins
+// with nothing; what the old one left goes then.
+func BuryMeta(log *storage.Log, b *Belonging) error {
+	list, err := log.Replicas()
+	if err != nil {
+		return fmt.Errorf("read replica records: %w", err)
+	}
+	for _, r := range list {
+		if r.Group != meta.MetaGroup || r.Replica >= b.Replica || r.State != storage.ReplicaLive {
+			continue
+		}
+		batch := log.NewBatch()
+		batch.PutReplica(storage.ReplicaMeta{Group: r.Group, Replica: r.Replica, State: storage.ReplicaTombstone})
+		if err := batch.Commit(true); err != nil {
+			return fmt.Errorf("bury replica %d of meta: %w", r.Replica, err)
+		}
+	}
+	return nil
+}

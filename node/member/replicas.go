@@ -129,10 +129,14 @@ func (m *Member) add(p *Parts, g storage.GroupID, id storage.ReplicaID) error {
 	return p.Engine.JoinGroup(g, id, p.Machine(g))
 }
 
-// replace asks meta for a successor of a replica that is damaged.
+// replace asks meta for a successor of a replica that is damaged. That of meta
+// itself takes its place at once: this node will see no map before.
 func (m *Member) replace(p *Parts, r meta.Replica, why error) {
 	err := m.call(func(ctx context.Context) error {
-		_, err := p.Calls.ReplaceReplica(ctx, r.Group, r.ID, why.Error())
+		next, err := p.Calls.ReplaceReplica(ctx, r.Group, r.ID, why.Error())
+		if err == nil && r.Group == meta.MetaGroup && next > r.ID {
+			err = m.succeedMeta(p, next)
+		}
 		return err
 	})
 	if err != nil {
@@ -181,6 +185,11 @@ func (m *Member) eraseMeta(p *Parts, v *meta.View) error {
 	if !ok {
 		return nil // removed from the cluster: the node ends, and keeps what it has
 	}
+	return m.succeedMeta(p, next)
+}
+
+// succeedMeta has replica next take the place of this node's replica of meta.
+func (m *Member) succeedMeta(p *Parts, next storage.ReplicaID) error {
 	b := *m.Belonging()
 	b.Replica = next
 	if err := save(m.cfg.Log, b); err != nil {

@@ -205,6 +205,9 @@ var errNoAddress = errors.New("nobody knows where the node is")
 
 func (m *Member) metaLeader(p *Parts) (addr string, err error) {
 	st := p.Engine.Status(meta.MetaGroup)
+	if st.Err != nil {
+		return m.metaVoter(p)
+	}
 	if st.Leader == 0 {
 		return "", errNoLeader
 	}
@@ -213,6 +216,26 @@ func (m *Member) metaLeader(p *Parts) (addr string, err error) {
 		return "", errNoLeader
 	}
 	if addr, ok = m.address(n); !ok {
+		return "", fmt.Errorf("%w: nobody knows where node %s is", errNoLeader, n)
+	}
+	return addr, nil
+}
+
+// metaVoter is one of those that vote in meta, another one at each call: for a node
+// whose own replica stopped, and which hears of no leader.
+func (m *Member) metaVoter(p *Parts) (addr string, err error) {
+	var voters []identity.NodeID
+	for _, r := range p.Meta.View().Wish(meta.MetaGroup) {
+		if r.Role == meta.Voter && r.Node != m.cfg.Identity.Node {
+			voters = append(voters, r.Node)
+		}
+	}
+	if len(voters) == 0 {
+		return "", errNoLeader
+	}
+	n := voters[int(m.turn.Add(1))%len(voters)]
+	addr, ok := m.address(n)
+	if !ok {
 		return "", fmt.Errorf("%w: nobody knows where node %s is", errNoLeader, n)
 	}
 	return addr, nil

@@ -81,6 +81,10 @@ func (c *clusterView) Remove(ctx context.Context, node string) error {
 	return c.setState(ctx, node, meta.NodeRemoved)
 }
 
+// removeWait is how long the removal of a drained node waits for what it still
+// counts in.
+const removeWait = 20 * time.Second
+
 func (c *clusterView) setState(ctx context.Context, node string, state meta.NodeState) error {
 	v := c.node.meta.View()
 	n, ok := v.NodeByName(node)
@@ -98,7 +102,20 @@ func (c *clusterView) setState(ctx context.Context, node string, state meta.Node
 			return err
 		}
 	}
-	return c.node.calls.SetNodeState(ctx, n.ID, state)
+	err := c.node.calls.SetNodeState(ctx, n.ID, state)
+	for begin := time.Now(); errors.Is(err, meta.ErrLastCopies) && n.State == meta.NodeDraining && time.Since(begin) < removeWait; {
+		// It is about to hold nothing: the last groups have yet to report.
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(retryCommand):
+		}
+		err = c.node.calls.SetNodeState(ctx, n.ID, state)
+	}
+	if errors.Is(err, meta.ErrLastCopies) {
+		return &actors.Refusal{Code: actors.CodeInvalidArgument, Field: "node", Message: "has copies without which there is no majority: drain it first, until it holds none"}
+	}
+	return err
 }
 
 // lastOne says why a node cannot go: there would be no other.

@@ -1,6 +1,10 @@
 package server
 
-import "time"
+import (
+	"time"
+
+	"github.com/waystation/waystation/cluster"
+)
 
 // hooks are what only tests change in a node; the zero value changes nothing.
 type hooks struct {
@@ -14,6 +18,8 @@ type hooks struct {
 	Network *TrialNetwork
 	// ReplaceAfter is a time that no flag may set.
 	ReplaceAfter time.Duration
+	// Running is told of the node's engine, once it runs.
+	Running func(*cluster.Engine)
 }
 
 // wall is the node's clock.

@@ -166,6 +166,9 @@ func (n *node) startEngine(b *member.Belonging, x *parts) (err error) {
 	if b.Founder && b.Replica == meta.FirstReplica {
 		add = n.engine.AddGroup
 	}
+	if err := member.BuryMeta(n.stores.log, b); err != nil {
+		return err
+	}
 	// A quarantined replica is replaced once the node runs.
 	if err := add(meta.MetaGroup, b.Replica, n.meta); err != nil && !errors.Is(err, cluster.ErrQuarantined) {
 		return err
@@ -173,6 +176,9 @@ func (n *node) startEngine(b *member.Belonging, x *parts) (err error) {
 	n.member.Attach(n.engine, n.meta, n.calls)
 	n.running.Store(n.engine)
 	n.engine.Start()
+	if x.hooks.Running != nil {
+		x.hooks.Running(n.engine)
+	}
 	return nil
 }
 
