@@ -203,7 +203,7 @@ func (t *truth) unsettled(w *world, g int) (repo string, seq repository.Seq) {
 
 // payload checks the bytes of a packet that is delivered.
 func (o *oracle) payload(g *group, repo string, seq repository.Seq, ref repository.Ref) {
-	data, err := g.sm.payload(g, ref)
+	data, err := g.part.payload(g, ref)
 	if err != nil {
 		o.w.violate("node %d: read %s %d: %v", g.life.id, repo, seq, err)
 	}

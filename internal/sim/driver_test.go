@@ -3,8 +3,6 @@ package sim
 import (
 	"math"
 	"math/rand/v2"
-
-	"github.com/waystation/waystation/storage"
 )
 
 // driver chooses the next op. What it likes is drawn from the seed, too, so that
@@ -28,7 +26,7 @@ func newDriver(w *world) *driver {
 		opTick: 4, opDeliver: 40, opWrite: 12, opSync: 12, opApply: 16, opPropose: 10,
 		opSend: 8, opRequest: 12, opReply: 14, opStart: 4,
 		opPull: 6, opSettle: 8, opRenew: 3,
-		opMove: 1, opRemove: 1, opPhoto: 4, opCarry: 4, opInstall: 8, opRead: 1, opVerify: 0.2,
+		opMove: 2, opKeep: 2, opDraw: 0.5, opCall: 6, opMail: 8, opJoin: 0.5, opPhoto: 4, opCarry: 4, opInstall: 8, opRead: 1, opVerify: 0.2,
 	}
 	for k := range d.weights { // work of all kinds, at another pace
 		d.weights[k] *= math.Exp(r.Float64()*2 - 1)
@@ -49,7 +47,7 @@ func newDriver(w *world) *driver {
 		{opBreak, 2},
 		{opRestart, 0.5},
 		{opTransfer, 0.5},
-		{opWish, 0.2},
+		{opAdmin, 0.3},
 		{opRollback, 6},
 	}
 	for _, f := range faults {
@@ -121,8 +119,23 @@ func (d *driver) fill(o *op) bool {
 	case opPower:
 		o.n = r.Uint64()
 		return true
-	case opWish:
-		o.a, o.b, o.n = 0, 1+r.IntN(w.set.Groups), r.Uint64()
+	case opAdmin:
+		o.n = r.Uint64()
+		return true
+	case opJoin:
+		o.b, o.n = d.nodeAt(), r.Uint64()
+		return !w.nodes[o.a].member
+	case opMail:
+		if len(w.mails) == 0 {
+			return false
+		}
+		o.a, o.b = 0, 0
+		if r.IntN(4) == 0 {
+			o.a = r.IntN(len(w.mails))
+		}
+		if d.weights[opDrop] > 0 && r.IntN(10) == 0 {
+			o.b = 1
+		}
 		return true
 	case opCarry:
 		if len(w.parcels) == 0 {
@@ -136,15 +149,8 @@ func (d *driver) fill(o *op) bool {
 	case opRollback:
 		o.n = r.Uint64()
 		return life == nil && len(w.nodes[o.a].older) > 1
-	case opRemove:
-		o.b, o.n = 1+r.IntN(w.set.Groups), 5
-		if d.weights[opCrash] > 0 {
-			o.n = r.Uint64()
-		}
-		s := w.nodes[o.a].seats[storage.GroupID(o.b)]
-		return life != nil && s != nil && s.gone
 	case opStart:
-		return life == nil
+		return life == nil && w.nodes[o.a].member
 	case opClock:
 		ms := int64(math.Exp(r.Float64()*15)) * int64(1-2*r.IntN(2)) // up to 54 minutes
 		o.n = uint64(ms + 1<<32)
@@ -153,9 +159,25 @@ func (d *driver) fill(o *op) bool {
 	if life == nil || !d.awake(o.a) {
 		return false
 	}
-	o.b = 1 + r.IntN(w.set.Groups)
+	o.b = r.IntN(w.set.Groups + 1)
+	if o.kind == opPropose {
+		o.b = 1 + r.IntN(w.set.Groups)
+	}
 	g := w.group(o.a, o.b)
 	switch o.kind {
+	case opKeep:
+		o.b, o.n = 0, 5
+		if d.weights[opCrash] > 0 {
+			o.n = r.Uint64()
+		}
+		return true
+	case opDraw:
+		o.b = 0
+		x := w.group(o.a, 0)
+		return x != nil && x.registrar != 0
+	case opCall:
+		o.b = life.idle()
+		return o.b >= 0
 	case opPhoto:
 		o.b = 0
 		return len(life.wanted) > 0
@@ -192,9 +214,9 @@ func (d *driver) fill(o *op) bool {
 		return d.disk(o.a) && g.install != nil
 	case opTransfer:
 		o.c = d.nodeAt()
-		return g.leader != nil
+		return g.leads != 0
 	case opMove:
-		return g.leader != nil
+		return g.leads != 0
 	case opSpill:
 		o.n = uint64(1 + r.IntN(10))
 		return true

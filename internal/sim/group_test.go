@@ -1,7 +1,10 @@
 package sim
 
 import (
+	"encoding/binary"
 	"time"
+
+	pb "go.etcd.io/raft/v3/raftpb"
 
 	"github.com/waystation/waystation/cluster/entrycache"
 	"github.com/waystation/waystation/cluster/replica"
@@ -11,13 +14,15 @@ import (
 
 // group is a replica that runs, and what the engine has around it.
 type group struct {
-	life  *life
-	w     *world
-	id    storage.GroupID
-	core  *replica.Replica
-	seat  *seat
-	sm    *partition
-	cache *entrycache.Cache
+	life    *life
+	w       *world
+	id      storage.GroupID
+	replica storage.ReplicaID
+	core    *replica.Replica
+	sm      machine
+	part    *partition // sm, or nil
+	meta    *registry  // sm, or nil
+	cache   *entrycache.Cache
 
 	applied   uint64
 	at        storage.Position // what is applied, with its term
@@ -27,9 +32,17 @@ type group struct {
 	accepted  bool    // raft took it
 	leads     uint64  // the term in which it leads, or 0
 	leader    *leader
+	registrar uint64 // the term in which it leads meta and has applied its first entry
 	proposals uint64
-	waiters   map[waitKey]*entry
+	waiters   map[waitKey]*waiting
 	cut       *cut
+}
+
+// waiting is who wants to know what became of a proposal.
+type waiting struct {
+	key     waitKey
+	decided func(index, term uint64, res any)
+	unknown func()
 }
 
 type waitKey struct{ term, proposal uint64 }
@@ -76,7 +89,7 @@ func (g *group) drain() {
 		if jobs.Apply != nil {
 			l.applies = append(l.applies, applyItem{group: g, job: jobs.Apply})
 		}
-		g.w.send(l.id, g.id, jobs.Send)
+		l.send(g.id, jobs.Send)
 		for _, r := range jobs.Reads {
 			if g.leader != nil {
 				g.leader.confirmed(r.ID)
@@ -97,17 +110,20 @@ func (g *group) changed(c replica.Change) {
 		g.leader.stop()
 		g.leader = nil
 	}
+	if g.registrar != leads {
+		g.registrar = 0
+	}
 	g.leads = leads
-	for _, e := range g.waiting() {
-		if k := e.key; k.term != c.Term || leads == 0 {
+	for _, x := range g.waiting() {
+		if k := x.key; k.term != c.Term || leads == 0 {
 			delete(g.waiters, k)
-			e.unknown()
+			x.unknown()
 		}
 	}
 }
 
 // waiting lists the waiters in the order of their proposals.
-func (g *group) waiting() (list []*entry) {
+func (g *group) waiting() (list []*waiting) {
 	for p := uint64(1); p <= g.proposals && len(list) < len(g.waiters); p++ {
 		for k, e := range g.waiters {
 			if k.proposal == p {
@@ -118,17 +134,29 @@ func (g *group) waiting() (list []*entry) {
 	return list
 }
 
-// propose hands an entry to raft.
-func (g *group) propose(e *entry, data []byte) error {
+// propose hands an entry to raft; e is nil for a command of meta's.
+func (g *group) propose(x *waiting, data []byte, e *entry) error {
 	g.proposals++
-	e.key = waitKey{e.term, g.proposals}
-	now := g.w.logNow(g)
-	envelope.Envelope{Version: envelope.Version1, Term: e.term, Proposal: g.proposals, TimeMs: now}.Put(data)
-	if err := g.core.Propose(e.term, data); err != nil {
+	x.key.proposal = g.proposals
+	env := envelope.Envelope{Version: envelope.Version1, Kind: data[1], Term: x.key.term, Proposal: g.proposals, TimeMs: g.w.logNow(g)}
+	env.Put(data)
+	if err := g.core.Propose(x.key.term, data); err != nil {
 		return err
 	}
-	g.w.oracle.proposed(g.id, data, e)
-	g.waiters[e.key] = e
+	g.w.oracle.proposed(data, e)
+	g.waiters[x.key] = x
+	return nil
+}
+
+// proposeConf has raft change the configuration.
+func (g *group) proposeConf(x *waiting, cc *pb.ConfChangeV2) error {
+	g.proposals++
+	x.key.proposal = g.proposals
+	cc.Context = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, x.key.term), x.key.proposal)
+	if err := g.core.ProposeConf(x.key.term, cc); err != nil {
+		return err
+	}
+	g.waiters[x.key] = x
 	return nil
 }
 
@@ -151,6 +179,12 @@ func (l *life) step(o op) bool {
 		return true
 	case opPhoto:
 		return l.photo()
+	case opKeep:
+		return l.keep(o.n)
+	case opDraw:
+		return l.draw()
+	case opCall:
+		return l.tryCall(o.b)
 	}
 	g := l.group(storage.GroupID(o.b))
 	if g == nil {
@@ -164,7 +198,7 @@ func (l *life) step(o op) bool {
 	case opTruncate:
 		return g.truncate(o.n, o.c != 0)
 	case opRead:
-		return g.install == nil && g.w.oracle.read(g, o.n)
+		return g.install == nil && g.part != nil && g.w.oracle.read(g, o.n)
 	case opVerify:
 		if g.install != nil {
 			return false // its state is being replaced
@@ -172,10 +206,12 @@ func (l *life) step(o op) bool {
 		g.w.oracle.verify(g)
 		return true
 	case opTransfer:
-		if s := g.w.nodes[max(1, min(o.c, g.w.set.Nodes))].seats[g.id]; s != nil && g.core.Conf().Votes(s.id) {
-			_ = g.core.TransferLeader(s.id)
-			g.drain()
-			return true
+		for _, id := range g.core.Conf().Voters {
+			if g.w.machineWith(id) == o.c {
+				_ = g.core.TransferLeader(id)
+				g.drain()
+				return true
+			}
 		}
 	case opMove:
 		return g.move()
@@ -194,6 +230,7 @@ func (l *life) tick() {
 		}
 		g.drain()
 	}
+	l.expireCalls()
 }
 
 // write puts what waits into one batch, as the engine's log writer does. It is
@@ -305,18 +342,18 @@ func (l *life) apply(most int) bool {
 
 func (g *group) applyOne(e storage.Entry) {
 	if replica.IsConfChange(&e) {
-		cc, err := replica.ConfChange(&e)
-		g.w.must(err)
-		next, _ := g.conf.Next(cc)
-		g.sm.applyConf(g, e, next)
-		g.applied, g.at, g.conf = e.Index, storage.Position{Index: e.Index, Term: e.Term}, next
+		g.applyConf(e)
 		return
 	}
 	res := g.sm.apply(g, e)
 	g.applied, g.at = e.Index, storage.Position{Index: e.Index, Term: e.Term}
 	if len(e.Data) == 0 {
-		if g.leads == e.Term {
+		switch {
+		case g.leads != e.Term:
+		case g.part != nil:
 			g.leader = newLeader(g, e.Term)
+		default:
+			g.registrar = e.Term
 		}
 		return
 	}
@@ -329,6 +366,21 @@ func (g *group) applyOne(e storage.Entry) {
 	if x := g.waiters[k]; x != nil {
 		delete(g.waiters, k)
 		x.decided(e.Index, e.Term, res)
+	}
+}
+
+func (g *group) applyConf(e storage.Entry) {
+	cc, err := replica.ConfChange(&e)
+	g.w.must(err)
+	next, refused := g.conf.Next(cc)
+	g.sm.applyConf(g, e, next)
+	g.applied, g.at, g.conf = e.Index, storage.Position{Index: e.Index, Term: e.Term}, next
+	if c := cc.GetContext(); len(c) == 16 {
+		k := waitKey{binary.BigEndian.Uint64(c), binary.BigEndian.Uint64(c[8:])}
+		if x := g.waiters[k]; x != nil && k.term == e.Term {
+			delete(g.waiters, k)
+			x.decided(e.Index, e.Term, refused)
+		}
 	}
 }
 

@@ -3,7 +3,7 @@ package sim
 import (
 	"fmt"
 
-	"github.com/waystation/waystation/actors/repository"
+	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -28,9 +28,6 @@ func (w *world) heal() error {
 			}
 		}
 	}
-	if err := w.settleSeats(); err != nil {
-		return err
-	}
 	for _, c := range w.clients {
 		c.quiet, c.zombies = true, nil
 	}
@@ -50,36 +47,17 @@ func (w *world) heal() error {
 		}
 	}
 	for i := 1; i < len(w.nodes); i++ {
-		for g := 1; g <= w.set.Groups; g++ {
+		for g := 0; g <= w.set.Groups; g++ {
 			if w.group(i, g) == nil {
 				continue
 			}
 			if err := do(op{kind: opVerify, a: i, b: g}); err != nil {
 				return err
 			}
-			for n := range uint64(20) {
+			for n := range uint64(20 * min(g, 1)) {
 				if err := do(op{kind: opRead, a: i, b: g, n: n * 0x1_2345_6789}); err != nil {
 					return err
 				}
-			}
-		}
-	}
-	return nil
-}
-
-// settleSeats wishes for a replica on each node, new ones where they are dead.
-func (w *world) settleSeats() error {
-	for g := storage.GroupID(1); int(g) <= w.set.Groups; g++ {
-		for i := 1; i < len(w.nodes); i++ {
-			s := w.nodes[i].seats[g]
-			switch {
-			case s == nil:
-				w.seat(g, i, i <= w.set.Voters)
-				w.nodes[i].open(g)
-			case s.dead:
-				s.gone = true
-			case !s.gone || w.oracle.groups[g].conf.Has(s.id) && !s.tomb:
-				s.gone, s.voter = false, i <= w.set.Voters
 			}
 		}
 	}
@@ -93,33 +71,40 @@ func (w *world) boot() error {
 		return err
 	}
 	for round := 0; ; round++ {
+		for i := 2; i <= w.set.Members && w.oracle.view.Made(); i++ {
+			if !w.nodes[i].member {
+				if err := do(op{kind: opJoin, a: i, b: 1, n: 1}); err != nil {
+					return err
+				}
+			}
+		}
 		if err := w.turn(do); err != nil {
 			return err
 		}
-		why := ""
-		for g := storage.GroupID(1); int(g) <= w.set.Groups; g++ {
-			why += w.reached(g)
+		why := w.settled()
+		if n := len(w.oracle.view.NodesIn(meta.NodeActive)); n < w.set.Members {
+			why = fmt.Sprintf("%d nodes of %d are active", n, w.set.Members)
 		}
 		if why == "" {
 			return nil
 		}
-		if round > 400 {
+		if round > 600 {
 			return fmt.Errorf("after %d rounds without faults: %s", round, why)
 		}
 	}
 }
 
-// nudge has the leader of a group propose something, so that all learn, on disk,
-// what is committed: an idle group tells them only in memory.
-func (w *world) nudge(g int) {
-	for i := 1; i < len(w.nodes); i++ {
-		if x := w.group(i, g); x != nil && x.leader != nil && len(x.leader.orders) == 0 {
-			x.leader.orders = append(x.leader.orders, order{
-				add:  func(b *repository.EntryBuilder) { b.AddHousekeep(1) },
-				done: func(*repository.Results, bool) {},
-			})
+// settled says which group is not as the map wants it, or "".
+func (w *world) settled() string {
+	for g := storage.GroupID(0); int(g) <= w.set.Groups; g++ {
+		if why := w.reached(g); why != "" {
+			return why
+		}
+		if p, _ := w.oracle.view.Placement(g); p.Moving() {
+			return fmt.Sprintf("group %d moves", g)
 		}
 	}
+	return ""
 }
 
 // turn lets a tick pass, and all that follows from it.
@@ -128,27 +113,52 @@ func (w *world) turn(do func(op) error) error {
 		if err := do(op{kind: opTick, a: i}); err != nil {
 			return err
 		}
-		for g := 1; g <= w.set.Groups; g++ {
+		for g := 0; g <= w.set.Groups; g++ {
 			if err := do(op{kind: opMove, a: i, b: g}); err != nil {
 				return err
 			}
-			if s := w.nodes[i].seats[storage.GroupID(g)]; s != nil && s.gone {
-				if err := do(op{kind: opRemove, a: i, b: g, n: 5}); err != nil {
-					return err
-				}
-				w.nudge(g)
-				if w.nodes[i].seats[storage.GroupID(g)] == nil {
-					w.seat(storage.GroupID(g), i, i <= w.set.Voters)
-					w.nodes[i].open(storage.GroupID(g))
-				}
+		}
+		for _, k := range []kind{opKeep, opDraw} {
+			if err := do(op{kind: k, a: i, n: 5}); err != nil {
+				return err
 			}
 		}
 	}
 	return w.drainAll(do)
 }
 
+// finishJoins has those ask again who were taken in and did not hear of it.
+func (w *world) finishJoins(round int, do func(op) error) error {
+	for i := 1; i < len(w.nodes); i++ {
+		n := w.nodes[i]
+		if _, known := w.oracle.view.Node(n.ident); !known || n.member || n.over {
+			continue
+		}
+		if err := do(op{kind: opJoin, a: i, b: 1 + round%w.set.Nodes, n: 1}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// undrain has an operator take every drain back.
+func (w *world) undrain() {
+	for _, n := range w.oracle.view.NodesIn(meta.NodeDraining) {
+		for _, m := range w.nodes[1:] {
+			if m.life != nil {
+				m.life.ask("admin", &meta.SetNodeState{Node: n.ID, State: meta.NodeActive}, func(meta.Result, error) {})
+				break
+			}
+		}
+	}
+}
+
 // round is a turn of everything, without faults.
 func (w *world) round(round int, do func(op) error) error {
+	if err := w.finishJoins(round, do); err != nil {
+		return err
+	}
+	w.undrain()
 	if err := w.turn(do); err != nil {
 		return err
 	}
@@ -214,6 +224,9 @@ func (w *world) work() (ops []op) {
 		if len(l.wanted) > 0 {
 			ops = append(ops, op{kind: opPhoto, a: i})
 		}
+		if c := l.idle(); c >= 0 {
+			ops = append(ops, op{kind: opCall, a: i, b: c})
+		}
 		for _, g := range l.groups {
 			if g.install != nil {
 				ops = append(ops, op{kind: opInstall, a: i, b: int(g.id)})
@@ -225,6 +238,9 @@ func (w *world) work() (ops []op) {
 	}
 	for range w.parcels {
 		ops = append(ops, op{kind: opCarry})
+	}
+	for range w.mails {
+		ops = append(ops, op{kind: opMail})
 	}
 	for i, c := range w.clients {
 		for range c.stream.out {
@@ -248,25 +264,36 @@ func (w *world) undone() string {
 		if repo, seq := w.oracle.groups[storage.GroupID(g)].unsettled(w, g); repo != "" {
 			return fmt.Sprintf("packet %d of %s is not settled", seq, repo)
 		}
-		if why := w.reached(storage.GroupID(g)); why != "" {
+	}
+	if why := w.settled(); why != "" {
+		return why
+	}
+	for g := 0; g <= w.set.Groups; g++ {
+		if why := w.behind(g); why != "" {
 			return why
 		}
-		leads := false
-		t := w.oracle.groups[storage.GroupID(g)]
-		last := t.first + uint64(len(t.applied)) - 1
-		for i := 1; i < len(w.nodes); i++ {
-			x := w.group(i, g)
-			if x == nil {
-				return fmt.Sprintf("group %d does not run on node %d", g, i)
-			}
-			leads = leads || x.leader != nil
-			if s := x.core.Status(); x.applied != last || s.Last != last {
-				return fmt.Sprintf("group %d is applied to %d of %d on node %d", g, x.applied, last, i)
-			}
+	}
+	return ""
+}
+
+// behind says which replica of a group lacks something, or "".
+func (w *world) behind(g int) string {
+	leads := false
+	t := w.oracle.groups[storage.GroupID(g)]
+	last := t.first + uint64(len(t.applied)) - 1
+	for _, r := range w.oracle.view.Wish(storage.GroupID(g)) {
+		i := w.machineOf(r.Node)
+		x := w.group(i, g)
+		if x == nil || x.replica != r.ID {
+			return fmt.Sprintf("replica %d of group %d does not run on node %d", r.ID, g, i)
 		}
-		if !leads {
-			return fmt.Sprintf("group %d has no leader", g)
+		leads = leads || x.leads != 0
+		if s := x.core.Status(); x.applied != last || s.Last != last {
+			return fmt.Sprintf("group %d is applied to %d of %d on node %d", g, x.applied, last, i)
 		}
+	}
+	if !leads {
+		return fmt.Sprintf("group %d has no leader", g)
 	}
 	return ""
 }

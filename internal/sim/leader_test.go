@@ -51,7 +51,6 @@ type order struct {
 
 // entry is one entry on its way.
 type entry struct {
-	key     waitKey
 	leader  *leader
 	term    uint64
 	packets []queued
@@ -64,7 +63,7 @@ type entry struct {
 func newLeader(g *group, term uint64) *leader {
 	d := &leader{g: g, term: term, repos: map[string]*resident{}}
 	// Another leader's clock may have been ahead: what the state has seen is past.
-	g.life.clock.Raise(g.sm.machine.LogTime() * int64(time.Millisecond))
+	g.life.clock.Raise(g.part.machine.LogTime() * int64(time.Millisecond))
 	d.load()
 	return d
 }
@@ -80,17 +79,17 @@ func (d *leader) resident(repo string) *resident {
 
 // Position implements intake.State.
 func (r *resident) Position(producer []byte) (epoch, last uint64, known bool, err error) {
-	return r.g.sm.machine.Position([]byte(r.repo), producer)
+	return r.g.part.machine.Position([]byte(r.repo), producer)
 }
 
 // Receipt implements intake.State.
 func (r *resident) Receipt(producer []byte, epoch, sequence uint64) (repository.Seq, repository.Code, error) {
-	return r.g.sm.machine.Receipt([]byte(r.repo), producer, epoch, sequence)
+	return r.g.part.machine.Receipt([]byte(r.repo), producer, epoch, sequence)
 }
 
 // FindID implements intake.State.
 func (r *resident) FindID(id []byte) (repository.Seq, uint32, bool, error) {
-	return r.g.sm.machine.FindID([]byte(r.repo), id)
+	return r.g.part.machine.FindID([]byte(r.repo), id)
 }
 
 // offer takes a frame: packets of one repository.
@@ -158,7 +157,10 @@ func (d *leader) fill() bool {
 		b.EndRepo()
 	})
 	b.EndPublish()
-	if err := d.g.propose(e, b.Bytes()); err != nil {
+	x := &waiting{key: waitKey{term: d.term}, unknown: e.unknown, decided: func(index, term uint64, res any) {
+		e.decided(index, term, res.(*repository.Results))
+	}}
+	if err := d.g.propose(x, b.Bytes(), e); err != nil {
 		e.fail(intake.NotProposed)
 	} else {
 		d.inFlight = e

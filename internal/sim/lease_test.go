@@ -56,7 +56,7 @@ func (d *leader) length() time.Duration {
 func (d *leader) load() {
 	k := &d.keeper
 	*k = keeper{leases: map[laneKey]*openLease{}, pending: map[laneKey]bool{}, making: map[repository.GroupID]bool{}}
-	d.g.w.must(d.g.sm.machine.Leases(func(x repository.Lease) bool {
+	d.g.w.must(d.g.part.machine.Leases(func(x repository.Lease) bool {
 		d.register(laneKey{x.Group, x.Repo}, x.Token, x.Session)
 		return true
 	}))
@@ -81,7 +81,7 @@ func (d *leader) forget(key laneKey, token repository.Token) {
 
 // pull gives a worker its open grants again, if it asks for them, else a new one.
 func (d *leader) pull(x *worker, again bool, give func(h *hold), none func()) {
-	m, w := d.g.sm.machine, d.g.w
+	m, w := d.g.part.machine, d.g.w
 	defer none()
 	if _, ok := m.GroupByName(w.consumerConfig(x.consumers).Name); !ok {
 		d.make(x.consumers)
@@ -163,7 +163,7 @@ func (d *leader) hold(repo string, res *repository.GrantResult) *hold {
 // it has renewed it.
 func (d *leader) redeliver(l *openLease, give func(h *hold)) {
 	var res repository.GrantResult
-	_, err := d.g.sm.machine.OpenGrant(l.key.group, []byte(l.key.repo), &res)
+	_, err := d.g.part.machine.OpenGrant(l.key.group, []byte(l.key.repo), &res)
 	d.g.w.must(err)
 	if res.Code == repository.OK && res.Token == l.token && len(res.Items) > 0 {
 		give(d.hold(l.key.repo, &res))

@@ -3,336 +3,213 @@ package sim
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"slices"
 
-	pb "go.etcd.io/raft/v3/raftpb"
-
-	"github.com/waystation/waystation/cluster/replica"
+	"github.com/waystation/waystation/cluster/identity"
+	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/storage"
 )
 
-// seat is a replica as the meta group wishes it: what the simulator knows, every
-// node knows at once.
-type seat struct {
-	group storage.GroupID
-	node  int
-	id    storage.ReplicaID
-	voter bool
-	first bool // it made the group
-	gone  bool // it shall leave
-	dead  bool // it is quarantined: it has stopped for good
-	tomb  bool // its tombstone is on disk
-}
-
-// wish gives every node a seat in every group: node 1 made it.
-func (w *world) wish() {
-	for g := 1; g <= w.set.Groups; g++ {
-		for n := 1; n <= w.set.Nodes; n++ {
-			s := w.seat(storage.GroupID(g), n, n <= w.set.Voters)
-			s.first = n == 1
-		}
+// machineOf is the machine that a data folder is on; 0 if it was emptied.
+func (w *world) machineOf(n identity.NodeID) int {
+	if i := w.machines[n]; i != 0 && w.nodes[i].ident == n {
+		return i
 	}
+	return 0
 }
 
-func (w *world) seat(g storage.GroupID, node int, voter bool) *seat {
-	w.lastID++
-	s := &seat{group: g, node: node, id: w.lastID, voter: voter}
-	w.nodes[node].seats[g] = s
-	w.where[s.id] = s
-	return s
+// machineWith is the machine that a replica was given to; 0 if that has another
+// data folder by now.
+func (w *world) machineWith(id storage.ReplicaID) int { return w.machineOf(w.where[id]) }
+
+// group says where a group is for notes.
+func (g *group) name() string { return fmt.Sprint(g.id) }
+
+// found has machine 1 make the cluster.
+func (n *node) found() {
+	n.belong = belong{member: true, founder: true, replica: meta.FirstReplica}
+	n.start()
 }
 
-// seats lists the seats of a group, in the order of the nodes.
-func (w *world) seats(g storage.GroupID) (all []*seat) {
-	for _, n := range w.nodes[1:] {
-		if s := n.seats[g]; s != nil {
-			all = append(all, s)
-		}
-	}
-	return all
-}
-
-// rewish draws who shall have which part in a group from now on.
-func (w *world) rewish(g storage.GroupID, seed uint64) bool {
-	if w.oracle.groups[g].conf.Joint() {
+// join has a machine ask a member to be taken in. The answer may be lost.
+func (n *node) join(by int, lost bool) bool {
+	m := n.w.node(by)
+	if n.member || m == nil || m == n || m.life == nil {
 		return false
 	}
-	r := newRand(seed)
-	nodes := r.Perm(w.set.Nodes)
-	voters := 1 + 2*r.IntN((w.set.Nodes+1)/2)
-	for i, n := range nodes {
-		n++
-		s := w.nodes[n].seats[g]
-		switch wanted := i < voters || r.IntN(3) == 0; {
-		case s != nil && s.gone:
-		case s != nil && s.dead:
-			s.gone = true
-		case s != nil && wanted:
-			s.voter = i < voters
-		case s != nil:
-			s.gone = true
-		case wanted:
-			w.seat(g, n, i < voters)
-			w.nodes[n].open(g)
+	n.boots = max(n.boots, 1)
+	me := n.ident
+	return m.life.ask("join "+me.String(), &meta.JoinNode{Node: n.self()}, func(r meta.Result, err error) {
+		switch {
+		case n.ident != me || n.member: // nobody waits for it
+		case errors.Is(err, meta.ErrRemoved):
+			n.over = true
+		case err != nil && !errors.Is(err, errNoAnswer):
+			n.w.violate("node %d may not join: %v", n.id, err)
+		case err == nil && !lost:
+			n.belong = belong{member: true, replica: r.Replica}
+			n.boots-- // it is the same start
+			n.start()
 		}
-	}
-	return w.someVoter(g, r)
+	})
 }
 
-// someVoter sees to it that the wish has a voter that is there.
-func (w *world) someVoter(g storage.GroupID, r *rand.Rand) bool {
-	n := 0
-	for _, s := range w.seats(g) {
-		if !s.gone && !s.dead && s.voter {
-			n++
-		}
+// admin is what an operator does: a machine is drained, or not any more, removed,
+// emptied, or joins. n draws what.
+func (w *world) admin(at int, n uint64) bool {
+	x := w.node(at)
+	if x == nil {
+		return false
 	}
-	for n%2 == 0 { // one more, of those that are there in any case
-		var some []*seat
-		for _, s := range w.seats(g) {
-			if !s.dead && (s.gone || !s.voter) && !s.tomb {
-				some = append(some, s)
+	by := 1 + int(n>>8)%w.set.Nodes
+	v := w.oracle.view
+	me, ok := v.Node(x.ident)
+	switch {
+	case x.over || ok && me.State == meta.NodeRemoved:
+		return x.wipe()
+	case !x.member:
+		return x.join(by, n%5 == 0)
+	}
+	m := w.node(by)
+	if m.life == nil || !ok {
+		return false
+	}
+	next := meta.NodeDraining
+	switch {
+	case n%4 == 0:
+		next = meta.NodeRemoved
+	case me.State == meta.NodeDraining:
+		next = meta.NodeActive
+	}
+	if len(v.NodesIn(meta.NodeActive)) < 2 && next != meta.NodeActive || next == meta.NodeRemoved && w.hurt() {
+		return false
+	}
+	if next == meta.NodeRemoved {
+		w.removing[x.ident] = true
+	}
+	return m.life.ask("admin", &meta.SetNodeState{Node: x.ident, State: next}, func(meta.Result, error) {})
+}
+
+// hurt says whether some replica is damaged, and has not been replaced. Nothing
+// else is taken from the cluster meanwhile.
+func (w *world) hurt() bool {
+	for _, n := range w.nodes[1:] {
+		for g := storage.GroupID(0); int(g) <= w.set.Groups; g++ {
+			if n.damaged[g] {
+				return true
 			}
 		}
-		if len(some) == 0 {
+	}
+	for _, r := range w.oracle.view.Replicas {
+		if r.State == meta.ReplicaBroken || r.State == meta.ReplicaErased {
 			return true
 		}
-		s := some[r.IntN(len(some))]
-		s.gone, s.voter = false, true
-		n++
 	}
-	return true
+	return false
 }
 
-// move makes the next step from the configuration towards the wish, if this
-// replica leads: the simulator's own, simple mover.
-func (g *group) move() bool {
-	if g.leader == nil {
+// wipe empties the data folder of a removed node that is down, if no group may
+// still need it.
+func (n *node) wipe() bool {
+	w := n.w
+	if n.life != nil {
 		return false
 	}
-	conf := g.core.Conf()
-	if conf.Joint() {
-		return false // raft leaves it by itself
-	}
-	cc := g.step(conf)
-	if cc == nil {
-		return false
-	}
-	err := g.core.ProposeConf(g.leader.term, cc)
-	g.w.note("%d.%d moves %v: %v", g.life.id, g.id, cc.GetChanges(), err)
-	g.drain()
-	return err == nil
-}
-
-func (g *group) step(conf replica.Conf) *pb.ConfChangeV2 {
-	var all []*pb.ConfChangeSingle
-	change := func(typ pb.ConfChangeType, id storage.ReplicaID) {
-		all = append(all, &pb.ConfChangeSingle{Type: typ.Enum(), NodeId: new(uint64(id))})
-	}
-	for _, s := range g.w.seats(g.id) {
-		if !s.gone && !s.dead && !conf.Has(s.id) {
-			change(pb.ConfChangeAddLearnerNode, s.id)
-			return &pb.ConfChangeV2{Changes: all}
-		}
-	}
-	ready := map[storage.ReplicaID]bool{g.seat.id: true}
-	for _, p := range g.core.Progress() {
-		ready[p.Replica] = p.Active && !p.Snapshot && p.Match > 0
-	}
-	kept, leaves, heir := 0, false, storage.ReplicaID(0)
-	for _, id := range append(append([]storage.ReplicaID(nil), conf.Voters...), conf.Learners...) {
-		s := g.w.where[id]
-		switch {
-		case id == g.seat.id && (s.gone || !s.voter):
-			leaves = true // not while it leads: what it has beyond the others would block their votes
-		case s.gone || s.dead:
-			change(pb.ConfChangeRemoveNode, id)
-		case s.voter && !ready[id]:
-			return nil // the new voters come all at once
-		case s.voter:
-			if kept++; !conf.Votes(id) {
-				change(pb.ConfChangeAddNode, id)
-			} else {
-				heir = id
+	for g := storage.GroupID(0); int(g) <= w.set.Groups; g++ {
+		for _, c := range w.oracle.groups[g].recent() {
+			for _, id := range slices.Concat(c.Voters, c.Outgoing, c.Learners) {
+				if w.machineWith(id) == n.id {
+					return false
+				}
 			}
-		case conf.Votes(id):
-			change(pb.ConfChangeAddLearnerNode, id)
 		}
-	}
-	if leaves && len(all) == 0 && heir != 0 {
-		_ = g.core.TransferLeader(heir)
-		g.drain()
-	}
-	if len(all) == 0 || kept == 0 {
-		return nil
-	}
-	return &pb.ConfChangeV2{Changes: all}
-}
-
-// open begins to run a node's replica of a group, if the node is up and has one.
-func (n *node) open(id storage.GroupID) {
-	s := n.seats[id]
-	if n.life == nil || s == nil || s.dead || s.tomb || n.life.group(id) != nil {
-		return
-	}
-	g, err := n.life.open(s)
-	if errors.Is(err, replica.ErrQuarantined) && n.damaged[id] {
-		n.w.note("%d.%d is quarantined", n.id, id)
-		s.dead, n.disk[id] = true, nil
-		return
-	}
-	if err != nil {
-		n.w.violate("node %d does not start group %d: %v", n.id, id, err)
-	}
-	n.life.groups = append(n.life.groups, g)
-}
-
-// remove deletes a replica that the group no longer has: a tombstone, then the
-// state, then the log. A crash may come after any of these steps.
-func (n *node) remove(id storage.GroupID, seed uint64) bool {
-	s, l, w := n.seats[id], n.life, n.w
-	if s == nil || l == nil || !s.gone || !s.dead && w.oracle.groups[id].conf.Has(s.id) {
-		return false
-	}
-	// A voter that does not know yet that the change is committed decides under the
-	// configuration before, and needs who is deleted here: all must know first.
-	for _, id := range w.oracle.groups[id].conf.Voters {
-		if v := w.where[id]; !v.dead && !w.nodes[v.node].knows(v.group) {
+		if !w.known(g) {
 			return false
 		}
 	}
-	if g := l.group(id); g != nil {
-		l.close(g)
-	}
-	steps := []func(){
-		func() {
-			b := l.logs.NewBatch()
-			b.PutReplica(storage.ReplicaMeta{Group: id, Replica: s.id, State: storage.ReplicaTombstone})
-			l.commit(b)
-			s.tomb = true
-		},
-		func() { l.deleteState(id) },
-		func() { l.deleteLog(id) },
-	}
-	for i, step := range steps {
-		if int(seed%6) == i {
-			n.crash(seed)
-			break
+	w.note("%d is emptied", n.id)
+	n.empty()
+	return true
+}
+
+// known says whether all voters know, on disk, that the newest configuration is
+// committed. One that does not decides under the one before.
+func (w *world) known(g storage.GroupID) bool {
+	for _, id := range w.oracle.groups[g].conf.Voters {
+		i := w.machineWith(id)
+		if i == 0 || !w.nodes[i].knows(g) {
+			return false
 		}
-		step()
-	}
-	if s.tomb { // meta knows: the node may get another one
-		delete(n.seats, id)
-		n.disk[id], n.damaged[id] = nil, false
 	}
 	return true
 }
 
-// close takes a replica out of those that run. What waits for it is dropped.
-func (l *life) close(g *group) {
-	if g.incoming != nil {
-		defer g.incoming.report(false)
+// knows says whether the node's disk knows that the newest configuration is
+// committed.
+func (n *node) knows(g storage.GroupID) bool {
+	if n.life == nil || n.life.written > 0 {
+		return false
 	}
-	if g.leader != nil {
-		g.leader.stop()
-		g.leader = nil
-	}
-	for _, e := range g.waiting() {
-		e.unknown()
-	}
-	for i := range l.groups {
-		if l.groups[i] == g {
-			l.groups = append(append([]*group(nil), l.groups[:i]...), l.groups[i+1:]...)
-			break
-		}
-	}
-	var writes []logItem
-	written := 0
-	for i, it := range l.writes {
-		if it.group != g {
-			writes = append(writes, it)
-			if i < l.written {
-				written++
-			}
-		}
-	}
-	if l.written > 0 && written == 0 {
-		l.must(l.log.Flush())
-		l.synced()
-	}
-	l.writes, l.written = writes, written
-	var applies []applyItem
-	for _, it := range l.applies {
-		if it.group != g {
-			applies = append(applies, it)
-		}
-	}
-	l.applies = applies
+	hs, err := n.life.logs.HardState(g)
+	n.w.must(err)
+	return hs.Commit >= n.w.oracle.groups[g].confAt
 }
 
-func (l *life) must(err error) { l.w.must(err) }
-
-func (l *life) deleteState(id storage.GroupID) {
-	part := byte(partitionOf(id))
-	b := l.states.NewBatch()
-	b.DeleteRange([]byte{0, part}, []byte{0, part + 1})
-	l.must(b.Commit())
-	l.must(l.states.Flush())
-	l.must(l.states.DropStage(id))
-}
-
-func (l *life) deleteLog(id storage.GroupID) {
-	b := l.logs.NewBatch()
-	b.DropGroup(id)
-	l.commit(b)
-}
-
-// commit writes a batch and syncs it, and all that was written before.
-func (l *life) commit(b *storage.LogBatch) {
-	l.must(b.Commit(true))
-	l.synced()
-}
-
-// reached says whether a group has the configuration that is wished for.
+// reached says what a group's configuration lacks of what the map wants, or "".
 func (w *world) reached(g storage.GroupID) string {
 	conf := w.oracle.groups[g].conf
-	if conf.Joint() {
-		return fmt.Sprintf("group %d has %v", g, conf)
-	}
-	n := 0
-	for _, s := range w.seats(g) {
-		if s.gone || s.dead || !conf.Has(s.id) || conf.Votes(s.id) != s.voter {
-			text := fmt.Sprintf("group %d has %v, wished are", g, conf)
-			for _, s := range w.seats(g) {
-				text += fmt.Sprintf(" %+v", *s)
-			}
-			return text
+	var voters, learners []storage.ReplicaID
+	for _, r := range w.oracle.view.Wish(g) {
+		if r.Role == meta.Voter {
+			voters = append(voters, r.ID)
+		} else {
+			learners = append(learners, r.ID)
 		}
-		n++
 	}
-	if n != len(conf.Voters)+len(conf.Learners) {
-		return fmt.Sprintf("group %d has %v, %d seats", g, conf, n)
+	if conf.Joint() || !slices.Equal(voters, conf.Voters) || !slices.Equal(learners, conf.Learners) {
+		return fmt.Sprintf("group %d has %v, wanted are voters %v learners %v", g, conf, voters, learners)
 	}
 	return ""
 }
 
+// spare says whether group g can do without this node's replica, for good: it is
+// one of several voters, and no other is damaged.
+func (n *node) spare(g storage.GroupID) bool {
+	w := n.w
+	if w.reached(g) != "" {
+		return false
+	}
+	for _, x := range w.nodes[1:] {
+		if v, ok := w.oracle.view.Node(x.ident); w.removing[x.ident] && ok && (v.State != meta.NodeRemoved || len(w.oracle.view.ReplicasOn(x.ident)) > 0) {
+			return false // it may be gone at any moment
+		}
+	}
+	conf := w.oracle.groups[g].conf
+	for _, id := range slices.Concat(conf.Voters, conf.Learners) {
+		i := w.machineWith(id)
+		switch {
+		case i == 0 || w.nodes[i].damaged[g]:
+			return false // one at a time
+		case i == n.id && conf.Votes(id) && len(conf.Voters) < 3:
+			return false
+		case i != n.id && conf.Votes(id) && !w.nodes[i].knows(g):
+			return false // the others could need it: they decide under the configuration before
+		}
+	}
+	return true
+}
+
 // rollback gives a node that is down an older log, as a disk that lied about its
-// syncs does: only if that can be seen, and the group can do without the replica.
+// syncs does: only if that can be seen, and the groups can do without it.
 func (n *node) rollback(seed uint64) bool {
 	w := n.w
-	if n.life != nil || len(n.older) == 0 {
+	if n.life != nil || len(n.older) == 0 || !n.member || n.over {
 		return false
 	}
 	old := n.older[seed%uint64(len(n.older))].Crash(0)
-	for g := storage.GroupID(1); int(g) <= w.set.Groups; g++ {
-		s := n.seats[g]
-		if s == nil || s.gone || s.dead || s.tomb || w.reached(g) != "" || len(w.oracle.groups[g].conf.Voters) < 3 {
+	for g := storage.GroupID(0); int(g) <= w.set.Groups; g++ {
+		if !n.spare(g) {
 			return false
-		}
-		for _, s := range w.seats(g) {
-			if o := w.nodes[s.node]; o.damaged[g] || o != n && !o.knows(g) {
-				return false // one at a time
-			}
 		}
 	}
 	hurt := n.seen(old)
@@ -345,16 +222,4 @@ func (n *node) rollback(seed uint64) bool {
 		n.damaged[g] = true
 	}
 	return true
-}
-
-// knows says whether the node's disk knows that the newest configuration is
-// committed. If the others did not, they could need the one that is lost: raft
-// decides under the configuration before until it knows.
-func (n *node) knows(g storage.GroupID) bool {
-	if n.life == nil || n.life.written > 0 {
-		return false
-	}
-	hs, err := n.life.logs.HardState(g)
-	n.w.must(err)
-	return hs.Commit >= n.w.oracle.groups[g].confAt
 }

@@ -8,35 +8,52 @@ import (
 
 	"github.com/waystation/waystation/actors/repository"
 	"github.com/waystation/waystation/cluster/entrycache"
+	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/logclock"
+	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/cluster/replica"
 	"github.com/waystation/waystation/internal/invariant"
 	"github.com/waystation/waystation/storage"
 	"github.com/waystation/waystation/storage/memstore"
 )
 
-// node is what survives a crash: two stores and a clock.
+// node is a machine and its data folder: what survives a crash, two stores and a
+// clock. A folder that was removed from the cluster may be emptied; the machine
+// then joins as another node.
 type node struct {
 	w     *world
-	id    int
+	id    int // of the machine
+	ident identity.NodeID
+	boots uint64
 	log   *memstore.Store
 	state *memstore.Store
 	wall  time.Duration // by how much its clock is off
 	life  *life         // nil: it is down
-	disk  map[storage.GroupID]*mirror
-	seats map[storage.GroupID]*seat
+	belong
+	disk map[storage.GroupID]*mirror
 	// older are former contents of the log; damaged groups lost a part of it.
 	older   []*memstore.Store
 	damaged map[storage.GroupID]bool
+}
+
+// belong is what a data folder knows of its cluster, durably.
+type belong struct {
+	member  bool
+	founder bool
+	replica storage.ReplicaID // of meta
+	over    bool              // the cluster has removed it
 }
 
 // life is a node that runs.
 type life struct {
 	*node
 	w      *world
+	boot   uint64
 	logs   *storage.Log
 	states *storage.State
+	store  *meta.Store
 	groups []*group
+	broken map[storage.GroupID]storage.ReplicaID // quarantined ones
 	clock  *logclock.Core
 	// writes is the log writer's queue; the first written of them are in the log's
 	// memory, and wait for the sync.
@@ -45,6 +62,8 @@ type life struct {
 	applies []applyItem
 	wanted  []wanted
 	heard   map[int]clockReading // the other nodes' clocks
+	routes  map[storage.ReplicaID]int
+	keeping
 }
 
 // clockReading is another node's clock, when it was last heard of.
@@ -61,18 +80,25 @@ func (l *life) hear(from int) {
 // clocks is what this node knows of the voters' clocks. What was not heard of for
 // long is not known.
 func (l *life) clocks() logclock.Voters {
-	v := logclock.Voters{Count: l.w.set.Nodes}
-	for i := 1; i < len(l.w.nodes); i++ {
-		if h, ok := l.heard[i]; ok && l.w.now-h.at < 5*time.Second {
+	var v logclock.Voters
+	for _, r := range l.store.View().Wish(meta.MetaGroup) {
+		if r.Role != meta.Voter {
+			continue
+		}
+		v.Count++
+		h, ok := l.heard[l.w.machineOf(r.Node)]
+		if ok && r.Node != l.ident && l.w.now-h.at < 5*time.Second {
 			v.Others = append(v.Others, h.wall+int64(l.w.now-h.at))
 		}
 	}
+	v.Count = max(v.Count, 1)
 	return v
 }
 
 // mirror is what the oracle knows of a replica's log: the terms from first on, as
 // written and as synced.
 type mirror struct {
+	id              storage.ReplicaID
 	written, synced terms
 	// hard and promised are the hard state as written and as synced.
 	hard, promised storage.HardState
@@ -92,7 +118,27 @@ func (t terms) has(index, term uint64) bool {
 }
 
 func newNode(w *world, id int) *node {
-	return &node{w: w, id: id, log: memstore.New(), state: memstore.New(), disk: map[storage.GroupID]*mirror{}, seats: map[storage.GroupID]*seat{}, damaged: map[storage.GroupID]bool{}}
+	n := &node{w: w, id: id}
+	n.empty()
+	return n
+}
+
+// empty gives the machine a new data folder.
+func (n *node) empty() {
+	n.w.folders++
+	n.ident = identity.NodeID{byte(n.id), byte(n.w.folders >> 8), byte(n.w.folders), 1}
+	n.w.machines[n.ident] = n.id
+	n.log, n.state, n.boots, n.belong, n.older = memstore.New(), memstore.New(), 0, belong{}, nil
+	n.disk, n.damaged = map[storage.GroupID]*mirror{}, map[storage.GroupID]bool{}
+}
+
+// self is the node as meta shall know it.
+func (l *life) self() meta.Node {
+	return l.node.self()
+}
+
+func (n *node) self() meta.Node {
+	return meta.Node{ID: n.ident, Name: n.ident.String(), Boot: n.boots, Life: n.boots, Features: meta.Features{Min: 1, Max: 1}}
 }
 
 func (n *node) crash(seed uint64) {
@@ -116,30 +162,34 @@ func (n *node) crash(seed uint64) {
 	}
 }
 
-// start brings the node up from what its disk has.
+// start brings the node up from what its disk has: the replica of meta, and what
+// the map gives it.
 func (n *node) start() bool {
-	if n.life != nil {
+	if n.life != nil || !n.member {
 		return false
 	}
 	w, quiet := n.w, slog.New(slog.DiscardHandler)
 	logs, err := storage.NewLog(n.log, quiet)
 	w.must(err)
-	l := &life{node: n, w: w, logs: logs, states: storage.NewState(n.state, quiet), heard: map[int]clockReading{}}
+	n.boots++
+	l := &life{
+		node: n, w: w, boot: n.boots, logs: logs, states: storage.NewState(n.state, quiet), heard: map[int]clockReading{},
+		broken: map[storage.GroupID]storage.ReplicaID{}, routes: map[storage.ReplicaID]int{}, keeping: newKeeping(),
+	}
 	n.life = l
+	l.store, err = meta.Open(l.states)
+	w.must(err)
+	l.finishMeta()
+	l.clock = logclock.NewCore(0, w.now)
+	l.open(meta.MetaGroup, n.replica, !n.founder || n.replica != meta.FirstReplica)
+	l.keep(5)
 	last := int64(0)
-	for g := 1; g <= w.set.Groups; g++ {
-		n.open(storage.GroupID(g))
-	}
 	for _, x := range l.groups {
-		last = max(last, x.sm.machine.LogTime())
-	}
-	l.clock = logclock.NewCore(last*int64(time.Millisecond), w.now)
-	for _, g := range l.groups {
-		if g.core.SoleVoter() {
-			_ = g.core.Campaign() // it need not wait for anybody
+		if x.part != nil {
+			last = max(last, x.part.machine.LogTime())
 		}
-		g.drain()
 	}
+	l.clock.Raise(last * int64(time.Millisecond))
 	return true
 }
 
@@ -161,26 +211,53 @@ func (w *world) logNow(g *group) int64 {
 	return g.life.clock.Now(g.life.wallNow(), w.now, g.life.clocks()) / int64(time.Millisecond)
 }
 
-// open reconciles a replica with its disk, as the engine does.
-func (l *life) open(st *seat) (*group, error) {
-	w, id := l.w, st.group
-	sm, err := newPartition(w, l, id)
+// open begins to run a replica, unless one of the group runs here.
+func (l *life) open(id storage.GroupID, r storage.ReplicaID, join bool) {
+	if l.group(id) != nil || l.broken[id] != 0 {
+		return
+	}
+	g, err := l.prepare(id, r, join)
+	if errors.Is(err, replica.ErrQuarantined) && l.damaged[id] {
+		l.w.note("%d.%d is quarantined", l.id, id)
+		l.broken[id], l.disk[id] = r, nil
+		return
+	}
+	if err != nil {
+		l.w.violate("node %d does not start replica %d of group %d: %v", l.id, r, id, err)
+	}
+	l.groups = append(l.groups, g)
+	if g.core.SoleVoter() {
+		_ = g.core.Campaign() // it need not wait for anybody
+	}
+	g.drain()
+}
+
+// prepare reconciles a replica with its disk, as the engine does.
+func (l *life) prepare(id storage.GroupID, r storage.ReplicaID, join bool) (*group, error) {
+	w := l.w
+	g := &group{life: l, w: w, id: id, replica: r, cache: entrycache.New(int64(w.set.Cache)), waiters: map[waitKey]*waiting{}}
+	if id == meta.MetaGroup {
+		g.meta = &registry{w: w, store: l.store}
+		g.sm = g.meta
+	} else {
+		part, err := newPartition(w, l, id)
+		if err != nil {
+			return nil, err
+		}
+		g.sm, g.part = part, part
+	}
+	found, err := l.find(l.logs, g, join)
 	if err != nil {
 		return nil, err
 	}
-	g := &group{life: l, w: w, id: id, seat: st, sm: sm, cache: entrycache.New(int64(w.set.Cache)), waiters: map[waitKey]*entry{}}
-	found, err := l.find(l.logs, g)
-	if err != nil {
-		return nil, err
-	}
-	start, err := replica.Reconcile(st.id, found)
+	start, err := replica.Reconcile(r, found)
 	if err != nil {
 		return nil, err
 	}
 	if start.Fresh && found.Recorded && !invariant.Broken(invariant.Reset) {
-		l.deleteState(id)
+		l.deleteState(g.sm)
 		l.deleteLog(id)
-		if err := sm.installed(l); err != nil {
+		if err := g.sm.installed(l); err != nil {
 			return nil, err
 		}
 	}
@@ -188,7 +265,7 @@ func (l *life) open(st *seat) (*group, error) {
 	b := l.logs.NewBatch()
 	switch {
 	case start.Fresh:
-		b.PutReplica(storage.ReplicaMeta{Group: id, Replica: st.id, State: storage.ReplicaLive, Truncated: start.Truncated})
+		b.PutReplica(storage.ReplicaMeta{Group: id, Replica: r, State: storage.ReplicaLive, Truncated: start.Truncated})
 		b.SetHardState(id, start.HardState)
 	case start.Redo:
 		b.Reset(id, start.Truncated, start.HardState)
@@ -205,7 +282,7 @@ func (l *life) open(st *seat) (*group, error) {
 		g.at = storage.Position{Index: start.Applied, Term: term}
 	}
 	c := replica.DefaultConfig()
-	c.Group, c.ID, c.Start, c.Log, c.Cache = id, st.id, start, l.logs, g.cache
+	c.Group, c.ID, c.Start, c.Log, c.Cache = id, r, start, l.logs, g.cache
 	c.MaxMessageBytes, c.MaxInflightMessages, c.MaxApplyingBytes = 1000, 8, 2000
 	c.LateCommits = true
 	g.core, err = replica.New(c)
@@ -213,16 +290,12 @@ func (l *life) open(st *seat) (*group, error) {
 }
 
 // find gathers what the disk has of a replica.
-func (l *life) find(logs *storage.Log, g *group) (f replica.Found, err error) {
+func (l *life) find(logs *storage.Log, g *group, join bool) (f replica.Found, err error) {
 	if f, err = foundIn(logs, g.id); err != nil {
 		return f, err
 	}
-	f.Join = !g.seat.first
-	f.Applied = g.sm.machine.Applied()
-	f.Conf, err = l.states.Get(g.sm.machine.ConfKey())
-	if errors.Is(err, storage.ErrNotFound) {
-		err = nil
-	}
+	f.Join = join
+	f.Applied, f.Conf, err = g.sm.found()
 	return f, err
 }
 
@@ -266,20 +339,32 @@ func (n *node) seen(old *memstore.Store) (hurt []storage.GroupID) {
 	n.log = n.log.Crash(0)
 	states := storage.NewState(n.state.Crash(0), quiet)
 	n.state = n.state.Crash(0)
-	for g := storage.GroupID(1); int(g) <= n.w.set.Groups; g++ {
+	for g := storage.GroupID(0); int(g) <= n.w.set.Groups; g++ {
 		f, err := foundIn(before, g)
 		n.w.must(err)
 		x, err := foundIn(now, g)
 		n.w.must(err)
-		m, err := repository.New(partitionOf(g), stateReader{states}, repository.Options{})
-		n.w.must(err)
-		switch {
-		case reflect.DeepEqual(f, x): // nothing was lost
-		case !f.Recorded || f.Tombstone || f.Install.Index != 0 || f.Replica != n.seats[g].id || m.Applied() <= f.Last.Index:
-			return nil
-		default:
-			hurt = append(hurt, g)
+		if reflect.DeepEqual(f, x) {
+			continue // nothing was lost
 		}
+		applied := n.appliedIn(states, g)
+		if !f.Recorded || f.Tombstone || f.Install.Index != 0 || f.Replica != x.Replica || applied <= f.Last.Index {
+			return nil
+		}
+		hurt = append(hurt, g)
 	}
 	return hurt
+}
+
+func (n *node) appliedIn(states *storage.State, g storage.GroupID) uint64 {
+	if g == meta.MetaGroup {
+		m, err := meta.Open(states)
+		n.w.must(err)
+		at, _, err := m.Applied()
+		n.w.must(err)
+		return at
+	}
+	m, err := repository.New(partitionOf(g), stateReader{states}, repository.Options{})
+	n.w.must(err)
+	return m.Applied()
 }

@@ -39,8 +39,12 @@ const (
 	opSettle               // worker a settles something that n picks
 	opRenew                // worker a renews the lease that n picks
 	opMove                 // the leader of group b on node a takes a step towards the wished configuration
-	opWish                 // group b shall have other replicas, which n draws
-	opRemove               // node a deletes its replica of group b, which has left; n says how far it comes
+	opAdmin                // node a is drained, undrained, removed, emptied, or joins, as n draws
+	opJoin                 // node a asks node b to be taken in; n: the answer is lost
+	opKeep                 // node a runs and deletes what the map says; n says how far it comes
+	opDraw                 // node a draws the map, if it leads meta
+	opCall                 // node a tries its call b to meta's leader
+	opMail                 // the call or answer at place a arrives; b: it is lost
 	opPhoto                // node a takes the state for a snapshot that raft wants
 	opCarry                // the snapshot at place a arrives; b: it is lost
 	opInstall              // node a takes the next step of an install of group b
@@ -51,7 +55,7 @@ const (
 var kindNames = [kinds]string{
 	"tick", "deliver", "drop", "double", "cut", "mend", "write", "sync", "apply", "propose", "spill", "truncate",
 	"flush", "read", "verify", "crash", "start", "power", "clock", "transfer", "send", "request", "reply", "break", "restart", "pull", "settle", "renew",
-	"move", "wish", "remove", "photo", "carry", "install", "rollback",
+	"move", "admin", "join", "keep", "draw", "call", "mail", "photo", "carry", "install", "rollback",
 }
 
 // op is one event. What it draws at random follows from n.

@@ -2,9 +2,11 @@ package sim
 
 import (
 	"bytes"
+	"slices"
 	"sort"
 
 	"github.com/waystation/waystation/actors/repository"
+	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/cluster/replica"
 	"github.com/waystation/waystation/storage"
 )
@@ -13,6 +15,9 @@ import (
 type oracle struct {
 	w      *world
 	groups map[storage.GroupID]*truth
+	view   *meta.View // the newest
+	// retired are the replicas that meta has given up.
+	retired map[storage.ReplicaID]bool
 	// entries are all that were ever proposed, by the hash of their bytes.
 	entries map[uint64]*entry
 }
@@ -60,8 +65,8 @@ type prodTruth struct {
 }
 
 func newOracle(w *world) *oracle {
-	o := &oracle{w: w, groups: map[storage.GroupID]*truth{}, entries: map[uint64]*entry{}}
-	for g := 1; g <= w.set.Groups; g++ {
+	o := &oracle{w: w, groups: map[storage.GroupID]*truth{}, entries: map[uint64]*entry{}, view: &meta.View{}, retired: map[storage.ReplicaID]bool{}}
+	for g := 0; g <= w.set.Groups; g++ {
 		t := &truth{
 			first: 6, kv: map[string]string{}, leaders: map[uint64]int{}, logged: map[[2]uint64]uint64{},
 			repos: map[string]*repoTruth{},
@@ -70,8 +75,8 @@ func newOracle(w *world) *oracle {
 		for _, name := range w.repos(g) {
 			t.repos[name] = &repoTruth{bySeq: map[repository.Seq]*sent{}, byID: map[string]idTruth{}, prods: map[string]*prodTruth{}}
 		}
-		// Node 1 made the group; its seats are given in the order of groups and nodes.
-		t.conf = replica.SoleVoter(storage.ReplicaID(1 + (g-1)*w.set.Nodes))
+		// Node 1 made the group; the first replicas are given in the order of groups.
+		t.conf = replica.SoleVoter(meta.FirstReplica + storage.ReplicaID(g))
 		t.confs = []replica.Conf{t.conf}
 		o.groups[storage.GroupID(g)] = t
 	}
@@ -92,7 +97,7 @@ func hashOf(parts ...[]byte) uint64 {
 }
 
 // proposed remembers what an entry carries.
-func (o *oracle) proposed(_ storage.GroupID, data []byte, e *entry) { o.entries[hashOf(data)] = e }
+func (o *oracle) proposed(data []byte, e *entry) { o.entries[hashOf(data)] = e }
 
 // leads checks that a term has one leader.
 func (o *oracle) leads(g *group, term uint64) {
@@ -120,18 +125,7 @@ func (o *oracle) applied(g *group, e storage.Entry, eff *repository.Effects, m *
 		}
 	})
 	w.note("%d.%d applied %d %x", g.life.id, g.id, e.Index, f.effects)
-	i := int(e.Index - t.first)
-	if e.Index < t.first || i > len(t.applied) {
-		w.violate("node %d applied entry %d of group %d, %d is next", g.life.id, e.Index, g.id, t.first+uint64(len(t.applied)))
-	}
-	if i < len(t.applied) {
-		known := t.applied[i]
-		switch {
-		case known.term != f.term || known.data != f.data:
-			w.violate("node %d applied another entry %d of group %d: term %d, another node's was of term %d", g.life.id, e.Index, g.id, f.term, known.term)
-		case known.effects != f.effects:
-			w.violate("node %d came to another state at entry %d of group %d", g.life.id, e.Index, g.id)
-		}
+	if o.again(g, e.Index, f) {
 		return
 	}
 	t.overlay(eff)
@@ -139,12 +133,7 @@ func (o *oracle) applied(g *group, e storage.Entry, eff *repository.Effects, m *
 	t.applied = append(t.applied, f)
 	t.timeMs = m.LogTime()
 	if replica.IsConfChange(&e) {
-		cc, err := replica.ConfChange(&e)
-		w.must(err)
-		t.conf, _ = t.conf.Next(cc)
-		t.confs, t.confAt = append(t.confs, t.conf), e.Index
-		w.progress++
-		w.note("group %d has %v", g.id, t.conf)
+		o.changed(g.id, e)
 		return
 	}
 	if len(e.Data) == 0 {
@@ -176,6 +165,47 @@ func (o *oracle) applied(g *group, e storage.Entry, eff *repository.Effects, m *
 	}
 	t.makeGroups(w, m, x.groups, repository.StartLatest, int(g.id))
 }
+
+// again compares an entry that was applied before, and says whether it was.
+func (o *oracle) again(g *group, index uint64, f fact) bool {
+	t, w := o.groups[g.id], o.w
+	i := int(index - t.first)
+	if index < t.first || i > len(t.applied) {
+		w.violate("node %d applied entry %d of group %d, %d is next", g.life.id, index, g.id, t.first+uint64(len(t.applied)))
+	}
+	if i == len(t.applied) {
+		return false
+	}
+	known := t.applied[i]
+	switch {
+	case known.term != f.term || known.data != f.data:
+		w.violate("node %d applied another entry %d of group %d: term %d, another node's was of term %d", g.life.id, index, g.id, f.term, known.term)
+	case known.effects != f.effects:
+		w.violate("node %d came to another state at entry %d of group %d", g.life.id, index, g.id)
+	}
+	return true
+}
+
+// changed follows a group's configuration.
+func (o *oracle) changed(g storage.GroupID, e storage.Entry) {
+	t, w := o.groups[g], o.w
+	cc, err := replica.ConfChange(&e)
+	w.must(err)
+	before := t.conf
+	t.conf, _ = t.conf.Next(cc)
+	t.confs, t.confAt = append(t.confs, t.conf), e.Index
+	w.progress++
+	w.note("group %d has %v", g, t.conf)
+	for _, id := range slices.Concat(t.conf.Voters, t.conf.Learners) {
+		if !before.Has(id) && (w.where[id].IsZero() || o.retired[id]) {
+			w.violate("group %d gets replica %d, which is given up or was never given out", g, id)
+		}
+	}
+}
+
+// recent are the configurations of which some voter may not know that they are
+// over.
+func (t *truth) recent() []replica.Conf { return t.confs[max(0, len(t.confs)-3):] }
 
 // overlay lays an entry's writes over the state.
 func (t *truth) overlay(eff *repository.Effects) {
@@ -319,8 +349,11 @@ func (o *oracle) durable(g *group, index, term uint64) {
 func (o *oracle) majority(g storage.GroupID, voters []storage.ReplicaID, index, term uint64) bool {
 	have := 0
 	for _, id := range voters {
-		n := o.w.nodes[o.w.where[id].node]
-		if s := n.seats[g]; s != nil && s.id == id && n.disk[g] != nil && n.disk[g].synced.has(index, term) {
+		i := o.w.machineWith(id)
+		if i == 0 {
+			continue
+		}
+		if m := o.w.nodes[i].disk[g]; m != nil && m.id == id && m.synced.has(index, term) {
 			have++
 		}
 	}
@@ -374,7 +407,7 @@ func (t *terms) cutTo(index uint64) {
 func (o *oracle) started(n *node, g *group) {
 	l, t := g.life, o.groups[g.id]
 	first, last := l.logs.Bounds(g.id)
-	m := &mirror{written: terms{truncated: first - 1}}
+	m := &mirror{id: g.replica, written: terms{truncated: first - 1}}
 	before := l.logs.Truncated(g.id).Term
 	for i := first; i <= last; i++ {
 		ents, err := l.logs.Entries(g.id, i, i+1, 0)
@@ -394,7 +427,7 @@ func (o *oracle) started(n *node, g *group) {
 	m.hard, err = l.logs.HardState(g.id)
 	o.w.must(err)
 	m.promised = m.hard
-	if was := n.disk[g.id]; was != nil {
+	if was := n.disk[g.id]; was != nil && was.id == g.replica {
 		o.kept(n, g, was, m)
 	}
 	n.disk[g.id] = m
@@ -419,21 +452,27 @@ func (o *oracle) kept(n *node, g *group, was, is *mirror) {
 	}
 }
 
-// verify compares a replica's state with what was committed.
-func (o *oracle) verify(g *group) {
-	t := o.groups[g.id]
-	at := g.sm.machine.Applied()
-	if at < t.first {
-		return
-	}
-	part := byte(partitionOf(g.id))
-	sum := uint64(0)
-	o.w.must(g.life.states.Scan([]byte{0, part}, []byte{0, part + 1}, func(k, v []byte) bool {
-		if !local(k) {
+// sum is the checksum of a replica's logical state.
+func (o *oracle) sumOf(g *group) (sum uint64) {
+	lower, upper := g.sm.keyRange()
+	o.w.must(g.life.states.Scan(lower, upper, func(k, v []byte) bool {
+		if g.part == nil || !local(k) {
 			sum ^= hashOf(k, v)
 		}
 		return true
 	}))
+	return sum
+}
+
+// verify compares a replica's state with what was committed.
+func (o *oracle) verify(g *group) {
+	t := o.groups[g.id]
+	at, _, err := g.sm.found()
+	o.w.must(err)
+	if at < t.first {
+		return
+	}
+	sum := o.sumOf(g)
 	if at-t.first >= uint64(len(t.applied)) {
 		o.w.violate("node %d: group %d is applied to %d, which was never committed", g.life.id, g.id, at)
 	}
@@ -445,7 +484,7 @@ func (o *oracle) verify(g *group) {
 // difference names the first keys that differ from the newest state.
 func (o *oracle) difference(g *group) (text string) {
 	t := o.groups[g.id]
-	if g.sm.machine.Applied() != t.first+uint64(len(t.applied))-1 {
+	if g.part == nil || g.part.machine.Applied() != t.first+uint64(len(t.applied))-1 {
 		return ""
 	}
 	t.keys = t.keys[:0]
@@ -475,7 +514,7 @@ func hexOf(s string) string {
 func (o *oracle) read(g *group, n uint64) bool {
 	names := o.w.repos(int(g.id))
 	repo := names[n%uint64(len(names))]
-	items, err := g.sm.machine.Packets([]byte(repo), repository.Seq(n>>8%40), 5, nil)
+	items, err := g.part.machine.Packets([]byte(repo), repository.Seq(n>>8%40), 5, nil)
 	o.w.must(err)
 	if len(items) == 0 {
 		return false

@@ -43,9 +43,18 @@ func (r stateReader) Scan(lower, upper []byte, visit func(key, value []byte) boo
 	return r.state.Scan(lower, upper, visit)
 }
 
-// apply applies an entry: its effects and the applied index in one batch. The
-// results are valid until the next call.
-func (p *partition) apply(g *group, e storage.Entry) *repository.Results {
+func (p *partition) found() (uint64, []byte, error) {
+	conf, err := p.state.Get(p.machine.ConfKey())
+	if errors.Is(err, storage.ErrNotFound) {
+		err = nil
+	}
+	return p.machine.Applied(), conf, err
+}
+
+func (p *partition) keyRange() (lower, upper []byte) { return p.machine.KeyRange() }
+
+// apply applies an entry: its effects and the applied index in one batch.
+func (p *partition) apply(g *group, e storage.Entry) any {
 	p.eff.Reset()
 	p.w.must(p.machine.Apply(e.Index, e.Term, e.Data, &p.eff))
 	p.commit()
@@ -78,7 +87,6 @@ func (p *partition) commit() {
 	p.w.must(b.Commit())
 }
 
-// spill spills at most n entries of those up to upTo, and says whether all are.
 func (p *partition) spill(g *group, upTo uint64, n int) bool {
 	for ; n > 0 && p.machine.Spilled() < upTo; n-- {
 		index := p.machine.Spilled() + 1

@@ -17,6 +17,7 @@ var (
 	fromFlag  = flag.Uint64("from", 0, "run seeds from this one on, until stopped")
 	stepFlag  = flag.Uint64("step", 1, "with -from: distance of the seeds")
 	traceFlag = flag.Bool("say", false, "print what happens")
+	longFlag  = flag.Bool("noshrink", false, "with -seed: do not look for a shorter script")
 	eventFlag = flag.Int("events", 8000, "events of a run")
 )
 
@@ -97,6 +98,9 @@ func report(t *testing.T, h history) {
 	t.Helper()
 	if h.err != nil {
 		fmt.Printf("seed %d: %v\n", h.set.Seed, h.err) // at once: to make it shorter takes a while
+		if *longFlag {
+			t.FailNow()
+		}
 		t.Errorf("seed %d: %v\nagain: go test ./internal/sim -run TestSeeds -v -seed %d -events %d\n%s",
 			h.set.Seed, h.err, h.set.Seed, *eventFlag, save(t, h))
 	}

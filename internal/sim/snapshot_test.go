@@ -47,8 +47,8 @@ func (l *life) photo() bool {
 	if l.group(g.id) != g {
 		return false
 	}
-	s := w.where[to]
-	if g.leads != x.term || s == nil || g.install != nil {
+	at := l.resolve(g.id, to)
+	if g.leads != x.term || at == 0 || g.install != nil {
 		g.core.ReportSnapshot(to, false)
 		g.drain()
 		return true
@@ -58,10 +58,10 @@ func (l *life) photo() bool {
 	defer state.Close()
 	x.m.Snapshot = replica.SnapshotOf(g.at, g.conf)
 	var body bytes.Buffer
-	lower, upper := g.sm.machine.KeyRange()
+	lower, upper := g.sm.keyRange()
 	_, err := storage.ExportRange(&body, state, lower, upper)
 	w.must(err)
-	w.parcels = append(w.parcels, parcel{from: g, to: s.node, m: x.m, body: body.Bytes()})
+	w.parcels = append(w.parcels, parcel{from: g, to: at, m: x.m, body: body.Bytes()})
 	w.note("%d.%d sends a snapshot at %d to %d", l.id, g.id, g.at.Index, to)
 	return true
 }
@@ -74,7 +74,8 @@ func (w *world) carry(at int, lost bool) bool {
 	p := w.parcels[at]
 	w.parcels = append(append([]parcel(nil), w.parcels[:at]...), w.parcels[at+1:]...)
 	n := w.nodes[p.to]
-	if lost || w.cut[w.link(p.from.life.id, p.to)] || n.life == nil || !n.life.receive(&p) {
+	from := p.from.life.id
+	if lost || w.cut[w.link(from, p.to)] || n.life == nil || n.life.refuses(from) || !n.life.receive(&p) {
 		p.report(false)
 	}
 	return true
@@ -95,7 +96,7 @@ func (l *life) receive(p *parcel) bool {
 	w := l.w
 	m := proto.CloneOf(p.m)
 	g := l.group(p.from.id)
-	if g == nil || g.seat.id != storage.ReplicaID(m.GetTo()) || g.install != nil || g.incoming != nil {
+	if g == nil || g.replica != storage.ReplicaID(m.GetTo()) || g.install != nil || g.incoming != nil {
 		return false
 	}
 	if replica.InstallOf(m.GetSnapshot()).To.Index <= g.applied {
@@ -137,11 +138,11 @@ func (g *group) installStep() bool {
 	switch step {
 	case replica.InstallMark:
 		b := l.logs.NewBatch()
-		b.PutInstall(storage.Install{Group: g.id, Replica: g.seat.id, To: to})
+		b.PutInstall(storage.Install{Group: g.id, Replica: g.replica, To: to})
 		l.commit(b)
 	case replica.InstallState:
 		l.applyAll(g)
-		lower, upper := g.sm.machine.KeyRange()
+		lower, upper := g.sm.keyRange()
 		w.must(l.states.Install(g.id, lower, upper))
 	case replica.InstallLog:
 		b := l.logs.NewBatch()
@@ -151,7 +152,7 @@ func (g *group) installStep() bool {
 		l.commit(b)
 	case replica.InstallReload:
 		w.must(g.sm.installed(l))
-		if got := g.sm.machine.Applied(); got != to.Index {
+		if got, _, err := g.sm.found(); err != nil || got != to.Index {
 			w.violate("node %d: the installed state of group %d is at %d, not at %d", l.id, g.id, got, to.Index)
 		}
 		g.applied, g.at, g.conf, g.cut = to.Index, to, x.job.Install.Conf, nil

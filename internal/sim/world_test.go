@@ -8,14 +8,15 @@ import (
 	"time"
 
 	"github.com/waystation/waystation/actors/repository"
+	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/storage"
 )
 
 // settings are what a run is made with; a script holds them.
 type settings struct {
 	Seed      uint64
-	Nodes     int
-	Voters    int // of each group, once all nodes have joined
+	Nodes     int // machines
+	Members   int // nodes that join before the faults begin
 	Groups    int // raft groups, each a partition
 	Repos     int // of each group
 	Producers int
@@ -26,6 +27,10 @@ type settings struct {
 	Workers   int
 	Consumers int // consumer groups
 	LeaseMs   int
+	// Replication is how many copies a partition is to have; ReplaceMs, when a node
+	// that is not heard of is replaced.
+	Replication int
+	ReplaceMs   int
 }
 
 func newSettings(seed uint64) settings {
@@ -36,10 +41,14 @@ func newSettings(seed uint64) settings {
 		Window: pick(2, 4, 8, 16), Entry: pick(1, 2, 4, 16), Cache: pick(1, 300, 2000, 1<<20), WindowMs: pick(10_000, 60_000, 3_600_000),
 		Consumers: pick(1, 1, 2, 3), LeaseMs: pick(200, 500, 1000, 3000),
 	}
-	s.Voters = s.Nodes
+	s.Members, s.Replication = s.Nodes, s.Nodes
 	if s.Nodes > 3 && r.IntN(2) == 0 {
-		s.Voters = 3
+		s.Replication = 3
 	}
+	if r.IntN(4) == 0 {
+		s.Members = 1 + r.IntN(s.Nodes)
+	}
+	s.ReplaceMs = pick(4000, 8000, 600_000)
 	s.Workers = pick(0, 1, 1, 2) * s.Consumers * s.Groups
 	return s
 }
@@ -54,8 +63,11 @@ type world struct {
 	workers   []*worker
 	clients   []*client // of the producers, then of the workers
 	parcels   []parcel
-	lastID    storage.ReplicaID
-	where     map[storage.ReplicaID]*seat
+	mails     []mail
+	folders   int                                   // that ever were
+	machines  map[identity.NodeID]int               // where they are, or were
+	removing  map[identity.NodeID]bool              // an operator asked for it
+	where     map[storage.ReplicaID]identity.NodeID // replicas were given to
 	oracle    *oracle
 	now       time.Duration
 	ahead     time.Duration // by how much a wall clock was ever ahead
@@ -82,17 +94,17 @@ func (w *world) must(err error) {
 const epoch = 1_700_000_000_000 // of the wall clocks, in milliseconds
 
 func newWorld(s settings) *world {
-	w := &world{set: s, nodes: make([]*node, s.Nodes+1), hash: 14695981039346656037, where: map[storage.ReplicaID]*seat{}}
+	w := &world{
+		set: s, nodes: make([]*node, s.Nodes+1), hash: 14695981039346656037,
+		machines: map[identity.NodeID]int{}, removing: map[identity.NodeID]bool{}, where: map[storage.ReplicaID]identity.NodeID{},
+	}
 	n := len(w.nodes)
 	w.links, w.cut = make([][]packet, n*n), make([]bool, n*n)
 	w.oracle = newOracle(w)
 	for i := 1; i < n; i++ {
 		w.nodes[i] = newNode(w, i)
 	}
-	w.wish()
-	for i := 1; i < n; i++ {
-		w.nodes[i].start()
-	}
+	w.nodes[1].found()
 	for i := range s.Producers {
 		w.producers = append(w.producers, newProducer(w, i))
 		w.clients = append(w.clients, w.producers[i].client)
@@ -157,8 +169,10 @@ func (w *world) step(o op) bool {
 		return w.clientStep(o)
 	case opPower:
 		return w.power(o.n)
-	case opWish:
-		return o.b >= 1 && o.b <= w.set.Groups && w.rewish(storage.GroupID(o.b), o.n)
+	case opAdmin:
+		return w.admin(o.a, o.n)
+	case opMail:
+		return w.deliverMail(o.a, o.b != 0)
 	case opCarry:
 		return w.carry(o.a, o.b != 0)
 	}
@@ -169,8 +183,8 @@ func (w *world) step(o op) bool {
 	switch o.kind {
 	case opStart:
 		return n.start()
-	case opRemove:
-		return n.remove(storage.GroupID(o.b), o.n)
+	case opJoin:
+		return n.join(o.b, o.n%5 == 0)
 	case opRollback:
 		return n.rollback(o.n)
 	case opClock:
@@ -213,7 +227,7 @@ func (w *world) stats() {
 		fmt.Printf("%s %d, ", kindNames[k], n)
 	}
 	fmt.Println()
-	for g := 1; g <= w.set.Groups; g++ {
+	for g := 0; g <= w.set.Groups; g++ {
 		t := w.oracle.groups[storage.GroupID(g)]
 		n := uint64(0)
 		for _, r := range t.repos {
@@ -229,5 +243,23 @@ func (w *world) stats() {
 			fmt.Printf(" log %d to %d", s.First, s.Last)
 		}
 		fmt.Println()
+	}
+	for _, n := range w.nodes[1:] {
+		fmt.Printf("node %d: %s %+v runs %v\n", n.id, n.ident, n.belong, n.life != nil)
+		if n.life == nil {
+			continue
+		}
+		fmt.Printf("  broken %v calls %d refused %v\n", n.life.broken, len(n.life.calls), n.life.refused)
+		for _, g := range n.life.groups {
+			s := g.core.Status()
+			fmt.Printf("  group %d replica %d term %d leader %d %v applied %d commit %d log %d to %d install %v\n",
+				g.id, g.replica, s.Term, s.Leader, *s.Conf, s.Applied, s.Commit, s.First, s.Last, g.install != nil)
+		}
+	}
+	for _, r := range w.oracle.view.Replicas {
+		fmt.Printf("replica %d of %d on %d: %s %s leads %v\n", r.ID, r.Group, r.Node[0], r.Role, r.State, r.Leader)
+	}
+	for _, n := range w.oracle.view.Nodes {
+		fmt.Printf("%s is %s\n", n.ID, n.State)
 	}
 }
