@@ -222,6 +222,9 @@ func (l *life) open(id storage.GroupID, r storage.ReplicaID, join bool) {
 		l.broken[id], l.disk[id] = r, nil
 		return
 	}
+	if errors.Is(err, replica.ErrTombstone) {
+		return // the map that this node has is older than that
+	}
 	if err != nil {
 		l.w.violate("node %d does not start replica %d of group %d: %v", l.id, r, id, err)
 	}
@@ -262,7 +265,7 @@ func (l *life) prepare(id storage.GroupID, r storage.ReplicaID, join bool) (*gro
 		}
 	}
 	w.must(l.states.DropStage(id))
-	b := l.logs.NewBatch()
+	b, some := l.logs.NewBatch(), start.Fresh || start.Redo || start.Drop
 	switch {
 	case start.Fresh:
 		b.PutReplica(storage.ReplicaMeta{Group: id, Replica: r, State: storage.ReplicaLive, Truncated: start.Truncated})
@@ -272,9 +275,12 @@ func (l *life) prepare(id storage.GroupID, r storage.ReplicaID, join bool) (*gro
 	case start.Drop:
 		b.DropInstall(id)
 	}
-	l.must(b.Commit(true))
+	if some {
+		l.commit(b)
+	} else {
+		b.Discard()
+	}
 	w.oracle.started(l.node, g)
-	l.synced()
 	g.applied, g.conf, g.at = start.Applied, start.Conf, start.Truncated
 	if start.Applied > start.Truncated.Index {
 		term, err := l.logs.Term(id, start.Applied)
