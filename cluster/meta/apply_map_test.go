@@ -287,6 +287,7 @@ func TestARemovedNodeNeedNotConfirm(t *testing.T) {
 	if err := r.report(7, ids(2, 8, 9), nil); err != nil {
 		t.Fatal(err)
 	}
+	r.reportMeta()
 	r.must(&SetNodeState{identity.NodeID{3}, NodeRemoved})
 	g := r.wish()
 	g.Replicas = g.Replicas[:1]

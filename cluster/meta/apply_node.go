@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-
-	"github.com/waystation/waystation/storage"
 )
 
 func applyJoin(v *View, c *JoinNode, at At) Outcome {
@@ -114,37 +112,42 @@ func applyNodeState(v *View, c *SetNodeState, at At) Outcome {
 }
 
 // dispensable says why node n may not be removed: from then on nobody talks to it,
-// and the voters that are left of some group, as it was reported last or as the
-// map wants it, would be no majority. It is to be drained first.
+// and the voters that are left of some group could be no majority. It is to be
+// drained first.
 func dispensable(v *View, n Node) error {
 	for _, p := range v.Placements {
-		var wanted []storage.ReplicaID
-		for _, r := range v.Wish(p.Group) {
-			if r.Role == Voter {
-				wanted = append(wanted, r.ID)
-			}
-		}
-		for _, voters := range [][]storage.ReplicaID{p.Voters, wanted} {
-			if len(voters) > 0 && !majorityWithout(v, n, p.Group, voters) {
-				return fmt.Errorf("%w: node %s has copies of group %d that are needed", ErrLastCopies, n.Name, p.Group)
-			}
+		if !majorityWithout(v, n, &p) {
+			return fmt.Errorf("%w: node %s has copies of group %d that are needed", ErrLastCopies, n.Name, p.Group)
 		}
 	}
 	return nil
 }
 
-// majorityWithout says whether more than half of the voters are left once n is
-// gone: they run, and their nodes are members.
-func majorityWithout(v *View, n Node, g storage.GroupID, voters []storage.ReplicaID) bool {
-	left := 0
-	for _, id := range voters {
-		r, ok := v.Replica(g, id)
-		on, _ := v.Node(r.Node)
-		if ok && r.State.Runs() && r.Node != n.ID && on.State != NodeRemoved {
-			left++
+// majorityWithout says whether the group has a majority without n, whoever its
+// voters are by now: those that were reported last, if the group was settled, and
+// else anything between them and what the map wants, or wanted in a version that
+// nobody has reported under.
+func majorityWithout(v *View, n Node, p *Placement) bool {
+	least, wanted := len(p.Voters), 0
+	mine, gone := false, 0
+	for _, r := range v.GroupReplicas(p.Group) {
+		inMap := r.State == ReplicaWanted && r.Role == Voter
+		if inMap {
+			wanted++
+		}
+		votes := slices.Contains(p.Voters, r.ID)
+		if p.Moving() {
+			votes = votes || inMap || p.Reported != p.Version && r.State.Runs()
+		}
+		if on, _ := v.Node(r.Node); votes && (r.Node == n.ID || on.State == NodeRemoved || !r.State.Runs()) {
+			mine = mine || r.Node == n.ID
+			gone++
 		}
 	}
-	return left > len(voters)/2
+	if p.Moving() {
+		least = min(least, wanted)
+	}
+	return !mine || gone <= (least-1)/2
 }
 
 // bury forgets what a removed node would have to confirm, and the oldest of the

@@ -97,6 +97,38 @@ func (t *truth) dead(part repository.PartitionID, g repository.GroupID, repo str
 	return ok
 }
 
+// expired finds the packets that became dead letters because their time had passed,
+// and checks that it had.
+func (t *truth) expired(w *world, part repository.PartitionID) {
+	retention := int64(w.set.RetentionMs)
+	if retention == 0 {
+		retention = int64(repository.DefaultConfig().RetentionMs)
+	}
+	for _, repo := range w.repos(int(part) + 1) {
+		r := t.repos[repo]
+		for id := repository.GroupID(1); int(id) <= w.set.Consumers; id++ {
+			if _, made := t.consumers[id]; !made {
+				continue
+			}
+			l := t.lane(id, repo)
+			for seq := repository.Seq(1); seq <= r.head; seq++ {
+				if l.ended[seq] || !t.dead(part, id, repo, seq) {
+					continue
+				}
+				ttl, age := int64(r.bySeq[seq].ttl), t.timeMs-r.atMs[seq]
+				switch {
+				case age < retention && (ttl == 0 || age < ttl):
+					w.violate("packet %d of %s ended after %d ms, its time to live is %d ms", seq, repo, age, ttl)
+				case l.token != 0 && slices.Contains(l.items, seq):
+					w.violate("packet %d of %s ended under the live token %d", seq, repo, l.token)
+				}
+				l.ended[seq] = true
+				w.note("packet %d of %s expired for %d", seq, repo, id)
+			}
+		}
+	}
+}
+
 // granted checks a grant: P2 and P4.
 func (t *truth) granted(w *world, index uint64, c *repository.Grant, r *repository.GrantResult) {
 	if r.Code != repository.OK {
@@ -128,7 +160,7 @@ func (t *truth) granted(w *world, index uint64, c *repository.Grant, r *reposito
 func (w *world) exclusive(g repository.GroupID, repo string, token repository.Token) {
 	for _, x := range w.workers {
 		for _, h := range x.held {
-			if x.consumers == g && h.repo == repo && h.token != token && h.until > w.now {
+			if x.consumers == g && h.repo == repo && h.token != token && h.until > w.now && !h.over {
 				w.violate("lane %s of group %d: lease %d is taken from %s, which counts on it for %v more", repo, g, h.token, x.name, h.until-w.now)
 			}
 		}
@@ -184,6 +216,11 @@ func (t *truth) settled(w *world, part repository.PartitionID, s *repository.Set
 	w.progress++
 	if s.Kind == repository.SettleExpire {
 		w.exclusive(s.Group, repo, 0)
+	}
+	for _, x := range w.workers {
+		for _, h := range x.held { // one that was delivered again, perhaps, behind the settlement
+			h.over = h.over || x.consumers == s.Group && h.repo == repo && h.token == l.token
+		}
 	}
 	l.former[l.token] = f
 	l.token, l.items = 0, nil

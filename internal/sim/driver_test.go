@@ -26,7 +26,7 @@ func newDriver(w *world) *driver {
 		opTick: 4, opDeliver: 40, opWrite: 12, opSync: 12, opApply: 16, opPropose: 10,
 		opSend: 8, opRequest: 12, opReply: 14, opStart: 4,
 		opPull: 6, opSettle: 8, opRenew: 3,
-		opMove: 2, opKeep: 2, opDraw: 0.5, opCall: 6, opMail: 8, opJoin: 0.5, opPhoto: 4, opCarry: 4, opInstall: 8, opRead: 1, opVerify: 0.2,
+		opMove: 2, opKeep: 2, opDraw: 0.5, opCall: 6, opMail: 8, opJoin: 0.5, opPhoto: 4, opCarry: 4, opInstall: 8, opChores: 1, opRead: 1, opVerify: 0.2,
 	}
 	for k := range d.weights { // work of all kinds, at another pace
 		d.weights[k] *= math.Exp(r.Float64()*2 - 1)
@@ -212,6 +212,9 @@ func (d *driver) fill(o *op) bool {
 	switch o.kind {
 	case opInstall:
 		return d.disk(o.a) && g.install != nil
+	case opChores:
+		o.n = uint64(1 + r.IntN(8))
+		return g.leader != nil
 	case opTransfer:
 		o.c = d.nodeAt()
 		return g.leads != 0

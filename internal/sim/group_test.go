@@ -193,6 +193,8 @@ func (l *life) step(o op) bool {
 	switch o.kind {
 	case opPropose:
 		return g.leader != nil && g.leader.fill()
+	case opChores:
+		return g.leader != nil && g.leader.chores(uint32(o.n))
 	case opSpill:
 		return g.spill(max(int(o.n), 1))
 	case opTruncate:

@@ -114,8 +114,10 @@ func (w *world) turn(do func(op) error) error {
 			return err
 		}
 		for g := 0; g <= w.set.Groups; g++ {
-			if err := do(op{kind: opMove, a: i, b: g}); err != nil {
-				return err
+			for _, k := range []kind{opMove, opChores} {
+				if err := do(op{kind: k, a: i, b: g, n: 100}); err != nil {
+					return err
+				}
 			}
 		}
 		for _, k := range []kind{opKeep, opDraw} {

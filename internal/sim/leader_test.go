@@ -20,6 +20,7 @@ type leader struct {
 	orders   []order
 	groups   []repository.GroupConfig // among the orders
 	configed bool
+	busy     bool // with chores
 	keeper
 }
 
@@ -134,6 +135,9 @@ func (d *leader) fill() bool {
 		d.configed = true
 		c := repository.DefaultConfig()
 		c.DedupWindowMs = uint64(d.g.w.set.WindowMs)
+		if ms := d.g.w.set.RetentionMs; ms > 0 {
+			c.RetentionMs = uint64(ms)
+		}
 		b.AddConfigure(&c)
 	}
 	e.settles, e.grants, e.orders, e.groups = d.settles, d.grants, d.orders, d.groups
@@ -166,6 +170,39 @@ func (d *leader) fill() bool {
 		d.inFlight = e
 	}
 	d.g.drain()
+	return true
+}
+
+// chores proposes what the state asks for: to expire, to sweep, to forget.
+func (d *leader) chores(limit uint32) bool {
+	if d.busy {
+		return false
+	}
+	expire, sweep, housekeep, err := d.g.part.machine.Due(d.g.w.logNow(d.g))
+	d.g.w.must(err)
+	if !expire && !sweep && !housekeep {
+		return false
+	}
+	d.busy = true
+	d.orders = append(d.orders, order{
+		add: func(b *repository.EntryBuilder) {
+			if expire {
+				b.AddExpire(limit)
+			}
+			if sweep {
+				b.AddSweep(limit)
+			}
+			if housekeep {
+				b.AddHousekeep(limit)
+			}
+		},
+		done: func(res *repository.Results, _ bool) {
+			d.busy = false
+			if res != nil && res.Worked > 0 {
+				d.g.w.progress++
+			}
+		},
+	})
 	return true
 }
 
@@ -276,7 +313,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func (p *sent) add(b *repository.EntryBuilder) {
 	item := repository.PublishItem{
-		Raw: p.content, RawCRC: p.crc, ContentCRC: p.crc, Rank: p.rank, ID: p.id,
+		Raw: p.content, RawCRC: p.crc, ContentCRC: p.crc, Rank: p.rank, ID: p.id, TTLMs: p.ttl,
 	}
 	if p.position > 0 {
 		item.Producer, item.Epoch, item.Sequence = []byte(p.producer), p.epoch, p.position

@@ -23,6 +23,7 @@ const (
 	opSpill                // node a spills at most n entries of group b
 	opTruncate             // node a begins to truncate group b, to n percent of what is applied
 	opFlush                // node a flushes its state, and truncates what then can be
+	opChores               // the leader of group b on node a looks for what is past its time, n at most
 	opRead                 // node a reads a payload of group b that n picks
 	opVerify               // node a's state of group b is compared with what was committed
 	opCrash                // node a crashes; n says what of its unsynced writes survives
@@ -54,7 +55,7 @@ const (
 
 var kindNames = [kinds]string{
 	"tick", "deliver", "drop", "double", "cut", "mend", "write", "sync", "apply", "propose", "spill", "truncate",
-	"flush", "read", "verify", "crash", "start", "power", "clock", "transfer", "send", "request", "reply", "break", "restart", "pull", "settle", "renew",
+	"flush", "chores", "read", "verify", "crash", "start", "power", "clock", "transfer", "send", "request", "reply", "break", "restart", "pull", "settle", "renew",
 	"move", "admin", "join", "keep", "draw", "call", "mail", "photo", "carry", "install", "rollback",
 }
 

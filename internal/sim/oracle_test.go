@@ -49,6 +49,7 @@ type fact struct {
 type repoTruth struct {
 	head  repository.Seq
 	bySeq map[repository.Seq]*sent
+	atMs  map[repository.Seq]int64 // when it was accepted
 	byID  map[string]idTruth
 	prods map[string]*prodTruth
 }
@@ -73,7 +74,7 @@ func newOracle(w *world) *oracle {
 			lanes: map[laneKey]*laneTruth{}, consumers: map[repository.GroupID]repository.GroupConfig{},
 		}
 		for _, name := range w.repos(g) {
-			t.repos[name] = &repoTruth{bySeq: map[repository.Seq]*sent{}, byID: map[string]idTruth{}, prods: map[string]*prodTruth{}}
+			t.repos[name] = &repoTruth{bySeq: map[repository.Seq]*sent{}, atMs: map[repository.Seq]int64{}, byID: map[string]idTruth{}, prods: map[string]*prodTruth{}}
 		}
 		// Node 1 made the group; the first replicas are given in the order of groups.
 		t.conf = replica.SoleVoter(meta.FirstReplica + storage.ReplicaID(g))
@@ -154,6 +155,9 @@ func (o *oracle) applied(g *group, e storage.Entry, eff *repository.Effects, m *
 	}
 	for i := range x.settles {
 		t.settled(w, partitionOf(g.id), &x.settles[i].cmd, &eff.Results.Settles[i])
+	}
+	if w.set.TTLMs > 0 || w.set.RetentionMs > 0 {
+		t.expired(w, partitionOf(g.id)) // by a command, or by a grant that found it
 	}
 	for i := range x.grants {
 		t.granted(w, e.Index, &x.grants[i].cmd, &eff.Results.Grants[i])
@@ -263,7 +267,7 @@ func (t *truth) published(w *world, p *sent, r *repository.PublishResult) {
 			w.violate("%s: number %d after number %d", p, r.Seq, prod.newest)
 		}
 		x.head = r.Seq
-		x.bySeq[r.Seq] = p
+		x.bySeq[r.Seq], x.atMs[r.Seq] = p, t.timeMs
 		if len(p.id) > 0 {
 			x.byID[string(p.id)] = idTruth{r.Seq, t.timeMs}
 		}

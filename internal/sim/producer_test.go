@@ -18,6 +18,7 @@ type sent struct {
 	content  []byte
 	crc      uint32
 	rank     repository.Rank
+	ttl      uint64 // ms; 0: none
 	id       []byte
 	producer string
 	epoch    uint64
@@ -172,6 +173,9 @@ func (p *producer) fresh(l *outLane, r *rand.Rand) *sent {
 	s := &sent{serial: p.w.serial, repo: l.repo, group: p.group, producer: p.name, epoch: p.epoch, rank: repository.RankNormal}
 	if r.IntN(4) == 0 {
 		s.rank = repository.Rank(r.IntN(repository.Ranks))
+	}
+	if most := p.w.set.TTLMs; most > 0 && r.IntN(3) == 0 {
+		s.ttl = uint64(1 + r.IntN(most))
 	}
 	s.content = []byte(fmt.Sprintf("packet %d of %s %s", s.serial, p.name, strings.Repeat("x", r.IntN(100))))
 	s.crc = crc32.Checksum(s.content, castagnoli)

@@ -35,6 +35,7 @@ type hold struct {
 	next  int           // items before it are settled, as far as the worker knows
 	until time.Duration // the worker counts on it until then
 	sent  []repository.Settle
+	over  bool // its worker ended it, and may not have heard yet
 }
 
 func newWorker(w *world, i int) *worker {

@@ -31,6 +31,10 @@ type settings struct {
 	// that is not heard of is replaced.
 	Replication int
 	ReplaceMs   int
+	// TTLMs is the longest time to live that packets are sent with, RetentionMs
+	// theirs; 0: none, and the default.
+	TTLMs       int
+	RetentionMs int
 }
 
 func newSettings(seed uint64) settings {
@@ -49,6 +53,7 @@ func newSettings(seed uint64) settings {
 		s.Members = 1 + r.IntN(s.Nodes)
 	}
 	s.ReplaceMs = pick(4000, 8000, 600_000)
+	s.TTLMs, s.RetentionMs = pick(0, 0, 500, 5000), pick(0, 0, 60_000)
 	s.Workers = pick(0, 1, 1, 2) * s.Consumers * s.Groups
 	return s
 }

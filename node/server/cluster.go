@@ -81,9 +81,8 @@ func (c *clusterView) Remove(ctx context.Context, node string) error {
 	return c.setState(ctx, node, meta.NodeRemoved)
 }
 
-// removeWait is how long the removal of a drained node waits for what it still
-// counts in.
-const removeWait = 20 * time.Second
+// removeWait is how long the removal of a node waits for what it still counts in.
+const removeWait = 10 * time.Second
 
 func (c *clusterView) setState(ctx context.Context, node string, state meta.NodeState) error {
 	v := c.node.meta.View()
@@ -103,8 +102,8 @@ func (c *clusterView) setState(ctx context.Context, node string, state meta.Node
 		}
 	}
 	err := c.node.calls.SetNodeState(ctx, n.ID, state)
-	for begin := time.Now(); errors.Is(err, meta.ErrLastCopies) && n.State == meta.NodeDraining && time.Since(begin) < removeWait; {
-		// It is about to hold nothing: the last groups have yet to report.
+	for begin := time.Now(); errors.Is(err, meta.ErrLastCopies) && time.Since(begin) < removeWait; {
+		// It may be about to hold nothing: the last groups have yet to report.
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
