@@ -52,11 +52,16 @@ func (e *Engine) receive(gr *group, m *pb.Message, body io.Reader) error {
 		return gr.stopped()
 	}
 	defer gr.busy.Done()
-	if m.GetType() != pb.MsgSnap || replica.InstallOf(m.GetSnapshot()).To.Index <= gr.applied.Load() {
+	if m.GetType() != pb.MsgSnap {
 		return ErrSnapshot
 	}
-	if err := e.stage(gr, body); err != nil {
-		return errors.Join(err, e.unstage(gr))
+	// One that is not newer is not staged, and shown to the core all the same: it
+	// tells the leader what is here. A leader that never heard so would send it again
+	// and again, as long as nothing is proposed.
+	if replica.InstallOf(m.GetSnapshot()).To.Index > gr.applied.Load() {
+		if err := e.stage(gr, body); err != nil {
+			return errors.Join(err, e.unstage(gr))
+		}
 	}
 	in := &incoming{m: m, done: make(chan error, 1)}
 	if !gr.post(func(i *input) { i.snapshot = in }) {

@@ -71,6 +71,11 @@ func Reconcile(id storage.ReplicaID, f Found) (Start, error) {
 	if !f.Recorded {
 		return create(id, f)
 	}
+	if id < f.Replica {
+		// Ids grow: whoever asks goes by a map that is older than this disk. To take
+		// the replica that is here for damaged would end in its deletion.
+		return Start{}, fmt.Errorf("start replica %d: replica %d has followed it: %w", id, f.Replica, ErrTombstone)
+	}
 	if f.Replica != id {
 		return Start{}, fmt.Errorf("start replica %d: the log belongs to replica %d: %w", id, f.Replica, ErrQuarantined)
 	}

@@ -100,6 +100,8 @@ func (l *life) receive(p *parcel) bool {
 		return false
 	}
 	if replica.InstallOf(m.GetSnapshot()).To.Index <= g.applied {
+		_ = g.core.StepSnapshot(m) // it says what is here
+		g.drain()
 		return false
 	}
 	stage, err := l.states.NewStage(g.id)
