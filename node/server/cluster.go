@@ -81,9 +81,6 @@ func (c *clusterView) Remove(ctx context.Context, node string) error {
 	return c.setState(ctx, node, meta.NodeRemoved)
 }
 
-// removeWait is how long the removal of a node waits for what it still counts in.
-const removeWait = 10 * time.Second
-
 func (c *clusterView) setState(ctx context.Context, node string, state meta.NodeState) error {
 	v := c.node.meta.View()
 	n, ok := v.NodeByName(node)
