@@ -237,6 +237,8 @@ func TestNoNodeStarves(t *testing.T) {
 	c := newTrio(t, nil)
 	c.send(20, 1)
 	w := c.worker(2, "w", 1)
+	// A node whose stream is not open yet cannot take its turn.
+	await(t, "all nodes to be reached", func() bool { return reached(w.session.(*session)) })
 	leaders := map[int]int{}
 	for len(leaders) < 3 || leaders[0] == 0 {
 		if w.take() == 0 {
@@ -252,6 +254,18 @@ func TestNoNodeStarves(t *testing.T) {
 	}
 	w.work(w.count())
 	w.session.Close()
+}
+
+// reached says whether a session has a stream to every other node that leads.
+func reached(s *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, to := range s.r.table.Load().targets {
+		if x := s.subs[to.node]; !to.local && (x == nil || !x.up) {
+			return false
+		}
+	}
+	return true
 }
 
 func TestWorkersShare(t *testing.T) {
