@@ -42,7 +42,7 @@ func newMetrics() *metrics {
 	for _, reason := range []string{
 		reasonInvalid, reasonMailbox, reasonBudget, reasonInFlight, reasonBacklog, reasonGap, reasonFenced,
 		reasonProducer, reasonTooOld, reasonUnknown, reasonNotLeader, reasonActors, reasonParked, reasonPanic,
-		reasonStopping, reasonInternal,
+		reasonStopping, reasonInternal, reasonDisk, reasonHold,
 	} {
 		m.byReason[reason] = m.refusals.WithLabelValues(reason)
 	}

@@ -55,6 +55,8 @@ type Partition struct {
 	upper      []byte
 	appliedSet pool[applied]
 
+	held atomic.Pointer[func() *Refusal] // says why packets are refused
+
 	term atomic.Uint64 // the term that intake is open for, or 0; set under mu
 
 	mu      sync.Mutex // guards what follows
@@ -235,8 +237,30 @@ func (p *Partition) closedLocked() *Refusal {
 	return nil
 }
 
+// Hold has each packet refused with what why returns, unless that is nil: now, and
+// as long as this partition is led here, until Hold is called again. Settlements,
+// grants and all other commands go on, and resends of what was accepted get their
+// receipts. why must be quick and may be called from any goroutine; nil ends it.
+func (p *Partition) Hold(why func() *Refusal) {
+	if why == nil {
+		p.held.Store(nil)
+		return
+	}
+	p.held.Store(&why)
+}
+
+func (p *Partition) holding() *Refusal {
+	if why := p.held.Load(); why != nil {
+		return (*why)()
+	}
+	return nil
+}
+
 // push queues packets of one repository, all or none.
 func (p *Partition) push(packets []packetRef) *Refusal {
+	if refusal := p.holding(); refusal != nil {
+		return refusal
+	}
 	p.mu.Lock()
 	if refusal := p.closedLocked(); refusal != nil {
 		p.mu.Unlock()

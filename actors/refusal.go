@@ -42,6 +42,8 @@ const (
 	reasonPanic     = "panic"
 	reasonStopping  = "stopping"
 	reasonInternal  = "internal"
+	reasonDisk      = "disk"
+	reasonHold      = "snapshot"
 )
 
 // Refusal is why a packet, a settlement or a call was not accepted. Refusals are
@@ -148,6 +150,23 @@ var (
 		Message: "the partition's state could not be read; see the node's log",
 	}
 )
+
+// RefusalDisk is for packets that a voter of their partition has no room for.
+func RefusalDisk(after time.Duration) *Refusal {
+	return &Refusal{
+		Code: CodeResourceExhausted, RetryAfter: after, reason: reasonDisk,
+		Message: "the disk of a node that keeps this partition is nearly full: packets are refused until workers or retention have made room, or --disk-reserve is lowered",
+	}
+}
+
+// RefusalSnapshot is for packets that come faster than a replica which is being
+// sent a snapshot could catch up with.
+func RefusalSnapshot(after time.Duration) *Refusal {
+	return &Refusal{
+		Code: CodeResourceExhausted, RetryAfter: after, reason: reasonHold,
+		Message: "publishing is slowed down while a replica of this partition catches up; send again",
+	}
+}
 
 // refusedInvalid is for what can never be accepted.
 func refusedInvalid(err error) *Refusal {

@@ -98,6 +98,10 @@ type Config struct {
 	// before a snapshot is received and while it comes in; nil: there is always
 	// room.
 	Room func(bytes int64) error
+	// Full says that nothing must be written any more that others could write
+	// instead: followers here stop acknowledging entries. It must be quick; nil:
+	// never.
+	Full func() bool
 	// HandoverAfter is how long one synced write may take before this node hands
 	// its leaderships over to others.
 	HandoverAfter time.Duration

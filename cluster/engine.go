@@ -60,7 +60,7 @@ func Open(cfg Config) (*Engine, error) {
 	}
 	e.groups.Store(&groupSet{})
 	var err error
-	if e.metrics, err = newMetrics(cfg.Registerer, e.quarantines); err != nil {
+	if e.metrics, err = newMetrics(cfg.Registerer, e.quarantines, e.strains); err != nil {
 		return nil, fmt.Errorf("open engine: %w", err)
 	}
 	if e.transport == nil {
@@ -209,12 +209,38 @@ func (e *Engine) ReadAt(g storage.GroupID, index uint64, off, n int, dst []byte)
 // would: raft sends it again.
 func (e *Engine) Receive(g storage.GroupID, messages []*pb.Message) {
 	if gr := e.group(g); gr != nil {
+		if e.cfg.Full != nil && e.cfg.Full() {
+			messages = withoutAppends(messages)
+		}
 		gr.post(func(in *input) {
 			room := max(0, maxMessages-len(in.messages))
 			in.messages = append(in.messages, messages[:min(room, len(messages))]...)
 		})
 	}
 }
+
+// withoutAppends drops what would have to be written: a replica that has no room
+// acknowledges nothing, and still hears its leader.
+func withoutAppends(messages []*pb.Message) []*pb.Message {
+	return slices.DeleteFunc(messages, func(m *pb.Message) bool { return m.GetType() == pb.MsgApp })
+}
+
+// Unreachable says that a message of group g to replica to was lost on its way. It
+// does not block.
+func (e *Engine) Unreachable(g storage.GroupID, to storage.ReplicaID) {
+	gr := e.group(g)
+	if gr == nil || gr.leads.Load() == 0 {
+		return // only a leader keeps account of the others
+	}
+	gr.post(func(in *input) {
+		if !slices.Contains(in.lost, to) && len(in.lost) < maxLost {
+			in.lost = append(in.lost, to)
+		}
+	})
+}
+
+// maxLost bounds the replicas that wait to be reported: a group has few.
+const maxLost = 64
 
 func (e *Engine) group(id storage.GroupID) *group { return e.groups.Load().byID[id] }
 

@@ -28,6 +28,13 @@ func (g *Gate) Receive(id storage.GroupID, messages []*pb.Message) {
 	}
 }
 
+// Unreachable is Engine.Unreachable.
+func (g *Gate) Unreachable(id storage.GroupID, to storage.ReplicaID) {
+	if e := g.engine.Load(); e != nil {
+		e.Unreachable(id, to)
+	}
+}
+
 // ReceiveSnapshot is Engine.ReceiveSnapshot; who sends it is all the same.
 func (g *Gate) ReceiveSnapshot(_ identity.NodeID, id storage.GroupID, m *pb.Message, body io.Reader) error {
 	e := g.engine.Load()

@@ -18,7 +18,8 @@ func TestLogWriterOverwritesInOnePass(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := newMetrics(prometheus.NewRegistry(), func() float64 { return 0 })
+	nothing := func() float64 { return 0 }
+	m, err := newMetrics(prometheus.NewRegistry(), nothing, nothing)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,9 +18,10 @@ type metrics struct {
 	snapshotsSent     prometheus.Counter
 	snapshotsReceived prometheus.Counter
 	quarantined       prometheus.GaugeFunc
+	strain            prometheus.GaugeFunc
 }
 
-func newMetrics(r prometheus.Registerer, quarantined func() float64) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, quarantined, strain func() float64) (*metrics, error) {
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "waystation", Subsystem: "cluster", Name: name, Help: help})
 	}
@@ -36,6 +37,10 @@ func newMetrics(r prometheus.Registerer, quarantined func() float64) (*metrics, 
 			Namespace: "waystation", Subsystem: "cluster", Name: "quarantined_replicas",
 			Help: "Replicas of this node that are damaged and wait for their successors.",
 		}, quarantined),
+		strain: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: "waystation", Subsystem: "cluster", Name: "log_hold_strain_ratio",
+			Help: "How near the log kept for a snapshot under way is to its limit, 0 to 1: publishing slows down with it.",
+		}, strain),
 		logSync: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "waystation", Subsystem: "cluster", Name: "log_sync_seconds",
 			Help:    "Time to write and sync one batch of the raft log.",
@@ -59,7 +64,7 @@ func newMetrics(r prometheus.Registerer, quarantined func() float64) (*metrics, 
 func (m *metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.proposals, m.applied, m.logEntries, m.logSync, m.logBatchBytes, m.truncations, m.replicasFailed,
-		m.snapshotsSent, m.snapshotsReceived, m.quarantined,
+		m.snapshotsSent, m.snapshotsReceived, m.quarantined, m.strain,
 	}
 }
 

@@ -51,6 +51,7 @@ func (s *sender) loop() {
 				s.engine.cfg.Logger.Warn("snapshot not sent", "group", x.group.id, "to", x.m.GetTo(), "err", err)
 			}
 			to := storage.ReplicaID(x.m.GetTo())
+			x.group.sends.Add(-1)
 			x.group.post(func(in *input) { in.reports = append(in.reports, report{to, err == nil}) })
 		}
 		s.wanted.recycle(all)

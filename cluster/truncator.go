@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"fmt"
+
+	"github.com/waystation/waystation/storage"
 )
 
 // truncator keeps the logs short. A round takes every group that is worth it,
@@ -118,6 +120,41 @@ func (t *truncator) round() bool {
 func (t *truncator) hold() int64 {
 	cfg := &t.engine.cfg
 	return min(cfg.HoldBytes, cfg.GroupLogBytes, cfg.TotalLogBytes/int64(max(1, len(t.engine.list()))))
+}
+
+// strain is how near to its limit the log is that g, as its leader, keeps for
+// replicas which are being sent a snapshot: 0 up to strainFrom of the limit, 1 at
+// it and beyond, where they will need another snapshot. 0 without any.
+//
+// Nothing else holds the log: a backup and a long read have all that they need
+// spilled before they begin.
+func (t *truncator) strain(g *group) float64 {
+	if g.sends.Load() == 0 || g.leads.Load() == 0 {
+		return 0
+	}
+	share := float64(g.extent.retained()) / float64(t.hold())
+	return min(max(share-strainFrom, 0)/(1-strainFrom), 1)
+}
+
+// strainFrom is the share of the hold from which on it is said to be strained.
+const strainFrom = 0.5
+
+// Strain says how near the log of group g is to what may be kept of it for replicas
+// that are being sent a snapshot: from 0, far or not at all, to 1, at it. Whoever
+// proposes should slow down with it, or they never catch up.
+func (e *Engine) Strain(g storage.GroupID) float64 {
+	if gr := e.group(g); gr != nil {
+		return e.truncator.strain(gr)
+	}
+	return 0
+}
+
+// strains is the greatest strain of all groups.
+func (e *Engine) strains() (most float64) {
+	for _, g := range e.list() {
+		most = max(most, e.truncator.strain(g))
+	}
+	return most
 }
 
 // due picks the cuts of a round. A group's share is its own limit, or an equal

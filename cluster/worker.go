@@ -122,6 +122,9 @@ func (w *worker) feed(g *group, in *input) {
 	for _, r := range in.reports {
 		g.core.ReportSnapshot(r.to, r.ok)
 	}
+	for _, to := range in.lost {
+		g.core.ReportUnreachable(to)
+	}
 	if in.snapshot != nil {
 		w.snapshot(g, in.snapshot)
 		in.snapshot = nil
@@ -217,6 +220,7 @@ func (w *worker) drain(g *group, look bool) {
 			w.engine.transport.Send(g.id, jobs.Send)
 		}
 		for _, m := range jobs.Snapshots {
+			g.sends.Add(1)
 			w.engine.sender.wanted.push(wanted{group: g, term: m.GetTerm(), m: m})
 		}
 		for _, r := range jobs.Reads {

@@ -69,6 +69,10 @@ func (r *Replica) ReportSnapshot(to storage.ReplicaID, ok bool) {
 	r.rn.ReportSnapshot(uint64(to), status)
 }
 
+// ReportUnreachable says that a message to a replica was lost: raft sends to it one
+// at a time until it answers, instead of going on with what follows.
+func (r *Replica) ReportUnreachable(to storage.ReplicaID) { r.rn.ReportUnreachable(uint64(to)) }
+
 // snapshot is what raft gets for one: where the state is now. What is sent will
 // be a little newer.
 func (r *Replica) snapshot() *pb.Snapshot {

@@ -51,6 +51,9 @@ type Config struct {
 	// Unix nanoseconds if nil.
 	Format uint32
 	Wall   func() int64
+	// Headroom is how many bytes may still be written until the disk's reserve
+	// begins, negative under it; nil: there is no end.
+	Headroom func() int64
 	// Fatal is told, at most once, why the node may not go on.
 	Fatal func(error)
 
@@ -158,7 +161,8 @@ func (m *Member) listen(id meta.ClusterID) (err error) {
 	c.Cluster, c.Feature, c.Format, c.Wall = id, featureLevel, m.cfg.Format, m.cfg.Wall
 	c.Listener, c.TLS, c.Dial = m.cfg.Listener, m.cfg.TLS, m.cfg.Dial
 	c.Resolve, c.Address, c.Admit = m.resolve, m.address, m.admit
-	c.Receive, c.ReceiveSnapshot = m.gate.Receive, m.gate.ReceiveSnapshot
+	c.Receive, c.ReceiveSnapshot, c.Unreachable = m.gate.Receive, m.gate.ReceiveSnapshot, m.gate.Unreachable
+	c.Headroom = m.cfg.Headroom
 	c.Logger, c.Registerer = m.log, m.cfg.Registerer
 	if m.transport, err = transport.New(c); err != nil {
 		return err
@@ -278,6 +282,10 @@ func (m *Member) SetState(s gossip.State) {
 
 // Transport carries raft's messages.
 func (m *Member) Transport() cluster.Transport { return m.transport }
+
+// Headroom is what another node said last of its own, false if it was not heard of
+// for a while.
+func (m *Member) Headroom(n identity.NodeID) (bytes int64, ok bool) { return m.transport.Headroom(n) }
 
 // Pool has connections to the other nodes' peer ports.
 func (m *Member) Pool() *peers.Pool { return m.pool }

@@ -2,98 +2,106 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/waystation/waystation/actors"
-	"github.com/waystation/waystation/node/api"
 )
 
 // lookAtDisk is how often free space is measured: a fast writer fills some
 // hundred megabytes in between, which is what the reserve is for.
 const lookAtDisk = time.Second
 
-// diskGuard stands before the relay: with too little disk it refuses packets,
-// while settlements and expiry, which make room, go on.
-type diskGuard struct {
-	relay   api.Routed
+// hardShare of the reserve is the hard reserve: with less, a follower acknowledges
+// nothing and this node leads nothing. The ballast is of the same size.
+const hardShare = 4
+
+// disk knows how much may still be written where the data folder is. Below the
+// reserve no packets are taken by partitions with a voter here, while settlements
+// and expiry, which make room, go on; the other nodes hear of it in heartbeats.
+type disk struct {
 	dir     string
-	reserve int64
+	reserve int64 // bytes
+	measure func(dir string) (free int64, known bool)
 	free    atomic.Int64 // bytes; -1: unknown
 	low     atomic.Bool
-	refused prometheus.Counter
+	hard    atomic.Bool
 	logger  *slog.Logger
 }
 
-func newDiskGuard(dir string, reserve int64, logger *slog.Logger, reg prometheus.Registerer) (*diskGuard, error) {
-	g := &diskGuard{dir: dir, reserve: reserve, logger: logger, refused: prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "waystation_server_disk_refusals_total", Help: "Packets refused because the disk is nearly full.",
-	})}
+func newDisk(dir string, reserve int64, measure func(string) (int64, bool), logger *slog.Logger, reg prometheus.Registerer) (*disk, error) {
+	d := &disk{dir: dir, reserve: reserve, measure: measure, logger: logger}
 	free := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "waystation_disk_free_bytes", Help: "Free space where the data folder is; -1 where it cannot be measured.",
-	}, func() float64 { return float64(g.free.Load()) })
-	for _, c := range []prometheus.Collector{free, g.refused} {
-		if err := reg.Register(c); err != nil {
-			return nil, err
-		}
+	}, func() float64 { return float64(d.free.Load()) })
+	if err := reg.Register(free); err != nil {
+		return nil, err
 	}
-	g.look()
-	return g, nil
+	d.look()
+	return d, nil
 }
 
 // watch measures until ctx ends.
-func (g *diskGuard) watch(ctx context.Context) {
+func (d *disk) watch(ctx context.Context) {
 	tick := time.NewTicker(lookAtDisk)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			g.look()
+			d.look()
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (g *diskGuard) look() {
-	free, ok := diskFree(g.dir)
-	if !ok {
-		g.free.Store(-1)
+func (d *disk) look() {
+	free, known := d.measure(d.dir)
+	if !known {
+		d.free.Store(-1)
 		return
 	}
-	g.free.Store(free)
-	if low := free < g.reserve; low != g.low.Swap(low) {
-		g.logger.Warn("disk space", slog.Int64("free_bytes", free), slog.Int64("reserve_bytes", g.reserve), slog.Bool("publishing_stopped", low))
+	d.free.Store(free)
+	low, hard := free < d.reserve, free < d.reserve/hardShare
+	if wasLow, wasHard := d.low.Swap(low), d.hard.Swap(hard); low != wasLow || hard != wasHard {
+		d.logger.Warn("disk space", slog.Int64("free_bytes", free), slog.Int64("reserve_bytes", d.reserve),
+			slog.Bool("publishing_stopped", low), slog.Bool("acknowledging_stopped", hard))
+	}
+	if err := d.keepBallast(free); err != nil {
+		d.logger.Warn("no ballast: the disk may fill up to its last byte", slog.Any("error", err))
 	}
 }
 
-var errDiskLow = &actors.Refusal{
-	Code: actors.CodeResourceExhausted, RetryAfter: 5 * time.Second,
-	Message: "the node's disk is nearly full: packets are refused until workers or retention have made room, or --disk-reserve is lowered",
+// headroom is how many bytes may be written until the reserve begins, negative
+// under it.
+func (d *disk) headroom() int64 {
+	if free := d.free.Load(); free >= 0 {
+		return free - d.reserve
+	}
+	return 1<<63 - 1
 }
 
-// Offer implements api.Relay.
-func (g *diskGuard) Offer(f *actors.Frame, sink actors.Sink) {
-	if !g.low.Load() {
-		g.relay.Offer(f, sink)
-		return
+// full says that the hard reserve is reached.
+func (d *disk) full() bool { return d.hard.Load() }
+
+// room says whether bytes more of a snapshot may be written.
+func (d *disk) room(bytes int64) error {
+	free, known := d.measure(d.dir)
+	if known && free-bytes < d.reserve {
+		return fmt.Errorf("no room for a snapshot: %d bytes are free, %d of them are the reserve", free, d.reserve)
 	}
-	results := make([]actors.PublishResult, len(f.Packets))
-	for i := range results {
-		results[i] = actors.PublishResult{Index: f.First + uint64(i), Repo: f.Packets[i].Repo, ID: f.Packets[i].ID, Refusal: errDiskLow}
-	}
-	g.refused.Add(float64(len(results)))
-	sink.Results(results)
-	if f.Release != nil {
-		f.Release()
-	}
+	return nil
 }
 
-// Parked implements api.Relay.
-func (g *diskGuard) Parked(repo string) bool { return g.relay.Parked(repo) }
-
-// Routes implements api.Routed.
-func (g *diskGuard) Routes() (message []byte, changed <-chan struct{}) { return g.relay.Routes() }
+// trouble is what the disk's state is called.
+func (d *disk) trouble() string {
+	switch {
+	case d.hard.Load():
+		return "disk full"
+	case d.low.Load():
+		return "disk nearly full"
+	}
+	return ""
+}

@@ -19,7 +19,6 @@ type founder struct {
 	home     *discovery.Home // nil unless --join is auto
 	decision *discovery.Decision
 	claim    *discovery.Claim // nil before the ports are taken
-	diskFree func() int64
 }
 
 // openFounder looks for the meeting place of this machine's nodes, if the node is

@@ -15,6 +15,7 @@ import (
 	"github.com/waystation/waystation/actors"
 	"github.com/waystation/waystation/actors/repository"
 	"github.com/waystation/waystation/cluster"
+	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/logclock"
 	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/node/api"
@@ -42,6 +43,8 @@ type node struct {
 	spread   *spreader
 	copies   *copies.Copies
 	groups   *groups
+	disk     *disk
+	brakes   *brakes
 	running  atomic.Pointer[cluster.Engine] // the engine, for the stores, which came before
 	changed  chan struct{}                  // a partition is led, or meta has news
 	resigned atomic.Bool                    // it is about to stop
@@ -76,6 +79,10 @@ type parts struct {
 // it has opened is closed again if it fails.
 func openNode(ctx context.Context, x parts) (_ *node, err error) {
 	n := &node{cfg: x.cfg, logger: x.logger, changed: make(chan struct{}, 1)}
+	releaseBallast(x.cfg.DataDir, int64(x.cfg.Limits.DiskReserve), x.hooks.measure(), x.logger)
+	if n.disk, err = newDisk(x.cfg.DataDir, int64(x.cfg.Limits.DiskReserve), x.hooks.measure(), x.logger, x.reg); err != nil {
+		return nil, errors.Join(err, x.member.Listener.Close(), x.founder.close(nil))
+	}
 	disks := disks{
 		fs: x.fs, dir: x.cfg.DataDir, logger: x.logger, reg: x.reg, fatal: x.fatal, groups: n.ranges, damaged: n.damaged,
 	}
@@ -91,6 +98,7 @@ func openNode(ctx context.Context, x parts) (_ *node, err error) {
 		}
 	}()
 	n.clock = logclock.New(0, x.hooks.wall()) // raised below, once the partitions are read
+	x.member.Headroom = n.disk.headroom
 	x.member.Identity, x.member.Log = n.stores.id, n.stores.log
 	x.member.Near, x.member.FreeGossip = x.founder.near(n.stores.id.Node), x.founder.home != nil && !x.cfg.Given("gossip")
 	if n.member, err = member.Open(x.member); err != nil {
@@ -128,8 +136,8 @@ func openNode(ctx context.Context, x parts) (_ *node, err error) {
 			n.peers = n.router.Register(s, x.view(n), x.peerHealth)
 			n.copies.Register(s)
 		},
-		Machine: n.machine, Spread: n.spread.here, DiskFree: x.founder.diskFree,
-		Resign: func() bool { return n.resigned.Load() || n.clock.Off() }, Trouble: n.trouble,
+		Machine: n.machine, Spread: n.spread.here, DiskFree: n.disk.free.Load,
+		Resign: func() bool { return n.resigned.Load() || n.clock.Off() || n.disk.full() }, Trouble: n.trouble,
 	})
 	n.meta.Watch(func(*meta.View) { n.ring() })
 	tending, stop := context.WithCancel(context.Background())
@@ -140,10 +148,13 @@ func openNode(ctx context.Context, x parts) (_ *node, err error) {
 		n.tasks.Go(func() { n.found(tending, &b) })
 	}
 	n.tasks.Go(func() { n.tend(tending, b.Founder) })
+	n.startBrakes(tending, x.hooks)
 	if err = x.founder.announce(n.member); err != nil {
 		return nil, err
 	}
-	return n, n.settle(ctx)
+	err = n.settle(ctx)
+	n.brakes.look() // once more before the first packet: now the voters are known
+	return n, err
 }
 
 // startEngine runs the meta group, and through it learns what else there is.
@@ -152,6 +163,7 @@ func (n *node) startEngine(b *member.Belonging, x *parts) (err error) {
 	c.Log, c.State, c.Clock, c.Fatal = n.stores.log, n.stores.state, n.clock.NowMs, x.fatal
 	c.Changed = n.member.Changed
 	c.Watched = func(g storage.GroupID) bool { return g == meta.MetaGroup }
+	c.Room, c.Full = n.disk.room, n.disk.full
 	c.Transport, c.Logger, c.Registerer = n.member.Transport(), n.logger, x.reg
 	x.sizes.engine(&c, int(b.Partitions)+1)
 	if x.hooks.HoldBytes > 0 {
@@ -245,6 +257,39 @@ func (n *node) startRouter(b *member.Belonging, x *parts) (err error) {
 	view := routing{member: n.member, self: n.stores.id.Node, view: n.meta.View}
 	n.router, err = route.New(c, n.relay, delivery{n.delivery}, view, n.member.Pool(), n.logger, x.reg)
 	return err
+}
+
+// startBrakes watches the disks, this node's and the others', and what is kept for
+// snapshots.
+func (n *node) startBrakes(ctx context.Context, h hooks) {
+	strain := n.engine.Strain
+	if h.Strain != nil {
+		strain = func(storage.GroupID) float64 { return h.Strain() }
+	}
+	n.brakes = &brakes{partitions: n.relay.Partitions(), voters: n.votersOf, low: n.lowOn, strain: strain}
+	n.tasks.Go(func() { n.disk.watch(ctx) })
+	n.tasks.Go(func() { n.brakes.watch(ctx) })
+}
+
+// votersOf are the nodes on which a group's voters lie; this one alone while it
+// does not know better.
+func (n *node) votersOf(g storage.GroupID) (nodes []identity.NodeID) {
+	view := n.meta.View()
+	for _, r := range n.engine.Status(g).Conf.Voters {
+		if id, ok := view.NodeOf(g, r); ok {
+			nodes = append(nodes, id)
+		}
+	}
+	return nodes
+}
+
+// lowOn says whether a node said last that its disk is under its reserve.
+func (n *node) lowOn(id identity.NodeID) bool {
+	if id == n.stores.id.Node {
+		return n.disk.low.Load()
+	}
+	left, heard := n.member.Headroom(id)
+	return heard && left < 0
 }
 
 // answerBytes bounds one answer with packets, unless a single one is larger:

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -99,14 +98,8 @@ func (r *run) run(ctx context.Context) error {
 		r.front.cut()
 		return r.because(err)
 	}
-	disk, err := newDiskGuard(r.cfg.DataDir, int64(r.cfg.Limits.DiskReserve), r.logger, r.registry)
-	if err != nil {
-		r.front.cut()
-		return errors.Join(err, r.stopNode(5*time.Second))
-	}
-	disk.relay = r.node.router.Relay()
 	r.describe()
-	calls := api.NewCalls(disk, r.node.router.Delivery(), r.view, r.health, limits(&r.cfg.Limits))
+	calls := api.NewCalls(r.node.router.Relay(), r.node.router.Delivery(), r.view, r.health, limits(&r.cfg.Limits))
 	r.front.open(open.grpc, api.NewGRPC(calls), r.pages(calls, s))
 	r.node.member.SetState(gossip.Serving)
 	r.health.Ready()
@@ -114,12 +107,6 @@ func (r *run) run(ctx context.Context) error {
 		r.front.cut()
 		return errors.Join(err, r.stopNode(5*time.Second))
 	}
-	watching, stop := context.WithCancel(ctx)
-	defer stop()
-	var watch sync.WaitGroup
-	watch.Go(func() { disk.watch(watching) })
-	defer watch.Wait()
-	defer stop()
 	return r.wait(ctx)
 }
 

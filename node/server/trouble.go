@@ -17,6 +17,9 @@ func (n *node) trouble() string {
 	if t := n.clockTrouble(); t != "" {
 		return t
 	}
+	if t := n.disk.trouble(); t != "" {
+		return t
+	}
 	return n.damage()
 }
 
