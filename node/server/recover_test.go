@@ -37,7 +37,13 @@ func TestRecoverAfterTheMajority(t *testing.T) {
 	await(t, "some load", func() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.acks["load/0"] > 20 })
 	held := l.stop()
 	await(t, "copies of it on all nodes", func() bool { return replicated(all[0].describe(), 3) })
-	lease := all[1].pull("leased", `{"max":1,"wait_ms":10000,"lease_ms":1000}`)[0]
+	var lease delivery
+	await(t, "a lease", func() bool {
+		for _, d := range all[1].pull("leased", `{"max":1,"wait_ms":1000,"lease_ms":1000}`) {
+			lease = d
+		}
+		return lease.LeaseToken != ""
+	})
 	dir, id, logger := all[2].dir, clusterID(all[0]), slog.New(slog.DiscardHandler)
 	if _, err := backup.Recover([]string{dir}, logger); !errors.Is(err, storage.ErrLocked) {
 		t.Fatalf("while the node runs: %v", err)
