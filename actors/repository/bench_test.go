@@ -12,7 +12,7 @@ import (
 // few; with positions, with ids, or with positions of two producers that take turns,
 // so that no run of their numbers goes on. One op is one packet.
 func BenchmarkPublish(b *testing.B) {
-	for _, shape := range []struct{ repos, each int }{{64, 4}, {8, 30}} {
+	for _, shape := range []struct{ repos, each int }{{64, 1}, {64, 4}, {8, 30}} {
 		for _, kind := range []string{"positions", "ids", "turns"} {
 			b.Run(fmt.Sprintf("repos=%d/each=%d/%s", shape.repos, shape.each, kind), func(b *testing.B) {
 				benchmarkPublish(b, shape.repos, shape.each, kind)

@@ -54,14 +54,14 @@ func (m *Machine) save(k []byte) []byte { m.kbuf = k; return k }
 // appendRepo escapes the zero byte and ends with one, so that no repository's
 // keys lie among another's.
 func appendRepo[T ~[]byte | ~string](b []byte, repo T) []byte {
+	from := 0
 	for i := 0; i < len(repo); i++ {
 		if repo[i] == 0 {
-			b = append(b, 0, 0xff)
-			continue
+			b = append(append(b, repo[from:i]...), 0, 0xff)
+			from = i + 1
 		}
-		b = append(b, repo[i])
 	}
-	return append(b, 0, 1)
+	return append(append(b, repo[from:]...), 0, 1)
 }
 
 // splitRepo reads what appendRepo wrote; ok is false when k is damaged.
