@@ -136,6 +136,9 @@ func (e *Engine) coreConfig(g *group, start replica.Start) replica.Config {
 // find gathers what the two stores hold of a group.
 func find(log *storage.Log, g storage.GroupID, applied func() (uint64, []byte, error)) (replica.Found, error) {
 	var f replica.Found
+	if err := log.Damaged(g); err != nil {
+		return f, err
+	}
 	records, err := log.Replicas()
 	if err != nil {
 		return f, fmt.Errorf("read replica records: %w", err)

@@ -1,11 +1,14 @@
 package cluster_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/waystation/waystation/cluster"
@@ -87,5 +90,56 @@ func TestDamageFoundByTheStoreQuarantines(t *testing.T) {
 	}
 	if s := n.engine.Status(0); s.Err != nil || s.Leads || !s.Conf.Empty() {
 		t.Fatalf("%+v", s)
+	}
+}
+
+// A bit that flips in the newest entry of the raft log is found when the log is
+// opened: the replica it belongs to is quarantined, and the node goes on with
+// the others.
+func TestDamagedLogQuarantinesOneGroup(t *testing.T) {
+	fs := vfs.NewMem()
+	n := openNode(t, fs, 2)
+	n.leader(0)
+	n.mustPropose(1, n.leader(1), packet(500, 0xab))
+	n.close()
+
+	files, err := fs.List("log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flipped := 0
+	for _, name := range files {
+		if !strings.HasSuffix(name, ".seg") {
+			continue
+		}
+		data, err := fs.UnsafeGetFileDataBuffer("log/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := bytes.Index(data, packet(500, 0xab)[200:500]); at >= 0 {
+			data[at+50] ^= 8
+			flipped++
+		}
+	}
+	if flipped != 1 {
+		t.Fatalf("the entry lies in %d files", flipped)
+	}
+	n = openStores(t, fs)
+	if err := n.add(0); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.add(1); !errors.Is(err, cluster.ErrQuarantined) || !errors.Is(err, storage.ErrCorrupt) {
+		t.Fatalf("with a damaged log: %v", err)
+	}
+	n.engine.Start()
+	n.mustPropose(0, n.leader(0), packet(10, 1))
+	if err := n.engine.RemoveGroup(1); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.engine.JoinGroup(1, 200, newToy(1, n.state)); err != nil {
+		t.Fatal(err)
+	}
+	if len(n.fatal) > 0 {
+		t.Fatalf("the node ended: %v", <-n.fatal)
 	}
 }

@@ -56,7 +56,7 @@ func openStores(t testing.TB, fs vfs.FS, changes ...change) *node {
 	t.Helper()
 	n := &node{t: t, fs: fs, toys: map[storage.GroupID]*toy{}, fatal: make(chan error, 8)}
 	lc := storage.DefaultLogConfig("log")
-	lc.FS, lc.Logger, lc.CacheBytes, lc.MemTableBytes = fs, quiet(), 1<<20, 1<<20
+	lc.FS, lc.Logger, lc.SegmentBytes = fs, quiet(), 1<<20
 	sc := storage.DefaultStateConfig("state")
 	sc.FS, sc.Logger, sc.CacheBytes, sc.MemTableBytes = fs, quiet(), 1<<20, 1<<20
 	var err error

@@ -28,7 +28,7 @@ func (s *syncs) wrap(fs vfs.FS) vfs.FS {
 		if op.Kind != errorfs.OpFileSync && op.Kind != errorfs.OpFileSyncData && op.Kind != errorfs.OpFileSyncTo {
 			return nil
 		}
-		if !strings.HasPrefix(op.Path, "log/") || !strings.HasSuffix(op.Path, ".log") {
+		if !strings.HasPrefix(op.Path, "log/") || !strings.HasSuffix(op.Path, ".seg") {
 			return nil
 		}
 		if c := s.hang.Load(); c != nil {

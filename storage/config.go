@@ -21,10 +21,17 @@ type LogConfig struct {
 	// Fatal is called once, from any goroutine, with the first failure after which the
 	// process must end. It must not block for ever, and must not call the store.
 	Fatal func(error)
+	// Damaged is called, from a commit, with each group of which an entry turns out to be damaged
+	// when it is moved to a newer file; nil: nobody is. It must not block for long, and must not call
+	// the store. What a start finds, and what was told of, Log.Damaged has.
+	Damaged func(Damage)
 
-	CacheBytes    int64  // block cache; what the memtables do not use serves as cache too
-	MemTableBytes uint64 // one of at most MemTables, which together hold what is not flushed
-	MemTables     int    // beyond these, commits wait for a flush
+	// SegmentBytes is how long a file grows before the next one begins; up to some of them are kept
+	// beyond what is needed, so that what is written goes over what was. Each node needs room on
+	// disk for at least four.
+	SegmentBytes int64
+
+	nonce func() uint64 // of each file; nil: random
 }
 
 // StateConfig says where the state lives and how much memory it takes.
@@ -50,7 +57,7 @@ type StateConfig struct {
 
 // DefaultLogConfig is for a node with a gigabyte or more.
 func DefaultLogConfig(dir string) LogConfig {
-	return LogConfig{Dir: dir, Logger: slog.Default(), CacheBytes: 64 << 20, MemTableBytes: 64 << 20, MemTables: 4}
+	return LogConfig{Dir: dir, Logger: slog.Default(), SegmentBytes: 64 << 20}
 }
 
 // DefaultStateConfig is for a node with a gigabyte or more.
@@ -60,34 +67,37 @@ func DefaultStateConfig(dir string) StateConfig {
 
 // Validate names all that is wrong, and changes nothing.
 func (c LogConfig) Validate() error {
-	return validateStore(c.Dir, c.Logger, c.CacheBytes, c.MemTableBytes, c.MemTables)
+	errs := validateStore(c.Dir, c.Logger)
+	if c.SegmentBytes < 64<<10 || c.SegmentBytes > 1<<30 {
+		errs = append(errs, errors.New("segment bytes: must be from 64 KiB to 1 GiB"))
+	}
+	return errors.Join(errs...)
 }
 
 // Validate names all that is wrong, and changes nothing.
 func (c StateConfig) Validate() error {
-	err := validateStore(c.Dir, c.Logger, c.CacheBytes, c.MemTableBytes, c.MemTables)
-	if (c.Groups == nil) != (c.Damaged == nil) {
-		err = errors.Join(err, errors.New("groups and damaged: must be set both or neither"))
+	errs := validateStore(c.Dir, c.Logger)
+	if c.CacheBytes < 1<<20 {
+		errs = append(errs, errors.New("cache bytes: must be at least 1 MiB"))
 	}
-	return err
+	if c.MemTableBytes < 64<<10 || c.MemTableBytes > 1<<30 {
+		errs = append(errs, errors.New("memtable bytes: must be from 64 KiB to 1 GiB"))
+	}
+	if c.MemTables < 2 {
+		errs = append(errs, errors.New("memtables: must be at least 2"))
+	}
+	if (c.Groups == nil) != (c.Damaged == nil) {
+		errs = append(errs, errors.New("groups and damaged: must be set both or neither"))
+	}
+	return errors.Join(errs...)
 }
 
-func validateStore(dir string, logger *slog.Logger, cache int64, memTable uint64, memTables int) error {
-	var errs []error
+func validateStore(dir string, logger *slog.Logger) (errs []error) {
 	if dir == "" {
 		errs = append(errs, errors.New("dir: must not be empty"))
 	}
 	if logger == nil {
 		errs = append(errs, errors.New("logger: must not be nil"))
 	}
-	if cache < 1<<20 {
-		errs = append(errs, errors.New("cache bytes: must be at least 1 MiB"))
-	}
-	if memTable < 64<<10 || memTable > 1<<30 {
-		errs = append(errs, errors.New("memtable bytes: must be from 64 KiB to 1 GiB"))
-	}
-	if memTables < 2 {
-		errs = append(errs, errors.New("memtables: must be at least 2"))
-	}
-	return errors.Join(errs...)
+	return errs
 }

@@ -70,8 +70,8 @@ func (d *crashDisk) abandon() {
 
 func smallLog(fs storage.FS) storage.LogConfig {
 	c := storage.DefaultLogConfig("data/log")
-	c.FS, c.Logger = fs, slog.New(slog.DiscardHandler)
-	c.CacheBytes, c.MemTableBytes = 4<<20, 256<<10
+	c.FS, c.Logger, c.SegmentBytes = fs, slog.New(slog.DiscardHandler), 256<<10
+	storage.FixNonces(&c, 3)
 	return c
 }
 

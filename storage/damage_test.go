@@ -14,13 +14,12 @@ import (
 
 const damageEntries = 12
 
-// damageData is short, but for two entries of two chunks: Pebble searches a damaged block for
-// the bit that was flipped, in time that grows with the square of its length.
+// damageData has one chunk, but for two entries.
 func damageData(index uint64) []byte {
 	r := rand.New(rand.NewPCG(index, 9))
-	b := make([]byte, int(index)*300)
+	b := make([]byte, int(index)*70)
 	if index == 5 || index == 8 {
-		b = make([]byte, 40_000)
+		b = make([]byte, chunkData+300)
 	}
 	for i := range b {
 		b[i] = byte(r.Uint32())
@@ -30,38 +29,9 @@ func damageData(index uint64) []byte {
 
 func damageConfig(fs FS) LogConfig {
 	c := DefaultLogConfig("log")
-	c.FS, c.Logger = fs, slog.New(slog.DiscardHandler)
-	c.CacheBytes, c.MemTableBytes = 1<<20, 4<<20
+	c.FS, c.Logger, c.SegmentBytes = fs, slog.New(slog.DiscardHandler), 64<<10
+	FixNonces(&c, 4)
 	return c
-}
-
-// writtenLog returns a disk with a log of damageEntries, in tables or in the write-ahead log,
-// as a killed process leaves it, or with power lost after the last sync.
-func writtenLog(t *testing.T, flushed bool, end vfs.CrashCloneCfg) *vfs.MemFS {
-	t.Helper()
-	fs := vfs.NewCrashableMem()
-	l, err := OpenLog(damageConfig(fs))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for index := uint64(1); index <= damageEntries; index++ {
-		b := l.NewBatch()
-		b.Append(3, []Entry{{Index: index, Term: 2, Data: damageData(index)}})
-		b.SetHardState(3, HardState{Term: 2, Vote: 1, Commit: index})
-		if err := b.Commit(true); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if flushed {
-		if err := l.kv.Flush(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	left := fs.CrashClone(end)
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return left
 }
 
 func killed() vfs.CrashCloneCfg {
@@ -106,42 +76,6 @@ func findFile(t *testing.T, fs FS, suffix string) string {
 	return found
 }
 
-// readAll reads a damaged log in every way. It fails if anything is served that was not
-// written, or if damage is not called by its name; lost counts what was refused.
-func readAll(t *testing.T, fs FS) (lost int, last uint64) {
-	t.Helper()
-	l, err := OpenLog(damageConfig(fs))
-	if err != nil {
-		named(t, err, "")
-		return damageEntries, 0
-	}
-	defer func() { _ = l.Close() }()
-	_, last = l.Bounds(3)
-	for index := uint64(1); index <= last; index++ {
-		want := damageData(index)
-		es, err := l.Entries(3, index, index+1, 0)
-		if err != nil {
-			named(t, err, fmt.Sprintf("group 3 index %d", index))
-			lost++
-		} else if es[0].Term != 2 || !bytes.Equal(es[0].Data, want) {
-			t.Fatalf("entry %d is served damaged", index)
-		}
-		off := len(want) * 2 / 3
-		if part, err := l.ReadAt(3, index, off, len(want)-off, nil); err != nil {
-			named(t, err, fmt.Sprintf("group 3 index %d", index))
-		} else if !bytes.Equal(part, want[off:]) {
-			t.Fatalf("a part of entry %d is served damaged", index)
-		}
-	}
-	if h, err := l.HardState(3); err != nil {
-		named(t, err, "group 3 hard state")
-		lost++
-	} else if h != (HardState{Term: 2, Vote: 1, Commit: last}) {
-		t.Fatalf("hard state served: %+v, with a log that ends at %d", h, last)
-	}
-	return lost, last
-}
-
 // named wants a damage to be reported as such, with the record that it hit.
 func named(t *testing.T, err error, what string) {
 	t.Helper()
@@ -151,196 +85,164 @@ func named(t *testing.T, err error, what string) {
 	}
 }
 
-func TestFlippedBitInTable(t *testing.T) {
-	base := writtenLog(t, true, killed())
-	for _, suffix := range []string{".sst", ".blob"} {
-		t.Run(suffix, func(t *testing.T) { flipInTable(t, base, suffix) })
-	}
-}
-
-func flipInTable(t *testing.T, base *vfs.MemFS, suffix string) {
+// writtenLog returns a disk with a log of two groups, 3 with damageEntries and 4 with one of each, as
+// a killed process leaves it, or with power lost after the last sync. Sealed, the entries lie in a
+// segment behind which there is another one.
+func writtenLog(t *testing.T, sealed bool, end vfs.CrashCloneCfg) *vfs.MemFS {
 	t.Helper()
-	r := rand.New(rand.NewPCG(1, 5))
-	found, flips := 0, 40
-	if suffix == ".blob" {
-		flips = 12 // each costs Pebble's search for the bit
-	}
-	for range flips {
-		fs := base.CrashClone(vfs.CrashCloneCfg{})
-		path := findFile(t, fs, suffix)
-		flip(t, fs, path, r.IntN(8*fileSize(t, fs, path)))
-		lost, last := readAll(t, fs)
-		if lost == 0 && last != damageEntries {
-			t.Fatalf("the log ends at %d instead of %d, and nothing is reported", last, damageEntries)
-		}
-		if lost > 0 {
-			found++
-		}
-	}
-	if found < flips*5/8 {
-		t.Fatalf("only %d of %d flipped bits were noticed: the rest is more than padding", found, flips)
-	}
-}
-
-// TestFlippedBitInWAL damages the newest write-ahead log of a process that was killed. What was
-// acknowledged must be there, or the start must be refused, to the last batch.
-func TestFlippedBitInWAL(t *testing.T) {
-	r := rand.New(rand.NewPCG(2, 5))
-	base := writtenLog(t, false, killed())
-	refused := 0
-	for range 60 {
-		fs := base.CrashClone(vfs.CrashCloneCfg{})
-		path := findFile(t, fs, ".log")
-		flip(t, fs, path, r.IntN(8*fileSize(t, fs, path)))
-		lost, last := readAll(t, fs)
-		if lost == 0 && last != damageEntries {
-			t.Fatalf("the log ends at %d instead of %d, and nothing is reported", last, damageEntries)
-		}
-		if lost > 0 {
-			refused++
-		}
-	}
-	if refused < 50 {
-		t.Fatalf("only %d of 60 flipped bits were noticed", refused)
-	}
-}
-
-// TestFlippedBitInWALWithoutWitness does the same where the witness was lost with the power:
-// the log may then look torn and end early, but nothing wrong is served.
-func TestFlippedBitInWALWithoutWitness(t *testing.T) {
-	r := rand.New(rand.NewPCG(3, 5))
-	base := writtenLog(t, false, vfs.CrashCloneCfg{})
-	for range 30 {
-		fs := base.CrashClone(vfs.CrashCloneCfg{})
-		path := findFile(t, fs, ".log")
-		flip(t, fs, path, r.IntN(8*fileSize(t, fs, path)))
-		readAll(t, fs)
-	}
-}
-
-// TestWitnessTorn is a witness that itself was damaged or torn: it says nothing then.
-func TestWitnessTorn(t *testing.T) {
-	for bit := range 8 * witnessSize {
-		fs := writtenLog(t, false, killed())
-		flip(t, fs, "log/"+witnessFile, bit)
-		if lost, last := readAll(t, fs); lost != 0 || last != damageEntries {
-			t.Fatalf("bit %d of the witness: lost %d, the log ends at %d", bit, lost, last)
-		}
-	}
-}
-
-// TestFlippedBitInValue damages a record above Pebble's own checksums, as memory does.
-func TestFlippedBitInValue(t *testing.T) {
-	l, err := OpenLog(damageConfig(vfs.NewMem()))
+	fs := vfs.NewCrashableMem()
+	l, err := OpenLog(damageConfig(fs))
 	if err != nil {
 		t.Fatal(err)
+	}
+	for index := uint64(1); index <= damageEntries; index++ {
+		b := l.NewBatch()
+		if index == 1 {
+			b.PutNode([]byte("id"), []byte("who"))
+			b.PutReplica(ReplicaMeta{Group: 3, Replica: 7, State: ReplicaLive})
+			b.PutReplica(ReplicaMeta{Group: 4, Replica: 8, State: ReplicaLive})
+		}
+		b.Append(3, []Entry{{Index: index, Term: 2, Data: damageData(index)}})
+		b.Append(4, []Entry{{Index: index, Term: 2, Data: damageData(index)}})
+		b.SetHardState(3, HardState{Term: 2, Vote: 1, Commit: index})
+		if err := b.Commit(true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if sealed {
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if l, err = OpenLog(damageConfig(fs)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left := fs.CrashClone(end)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return left
+}
+
+// harm is what reading a damaged log in every way came to.
+type harm struct {
+	refused  bool             // it does not open
+	groups   map[GroupID]bool // that are known to be damaged, from the start on
+	unread   map[GroupID]int  // entries that are damaged
+	last     [5]uint64
+	hard     HardState
+	replicas int
+}
+
+// whole tells whether nothing is missing and nothing is said.
+func (h *harm) whole() bool {
+	return !h.refused && len(h.groups) == 0 && len(h.unread) == 0 && h.last[3] == damageEntries && h.last[4] == damageEntries &&
+		h.hard == HardState{Term: 2, Vote: 1, Commit: damageEntries} && h.replicas == 2
+}
+
+func (h *harm) said() bool { return h.refused || len(h.groups) > 0 || len(h.unread) > 0 }
+
+// readAll reads a damaged log in every way. It fails if anything is served that was not written, or if
+// damage is not called by its name.
+func readAll(t *testing.T, fs FS) *harm {
+	t.Helper()
+	h := &harm{groups: map[GroupID]bool{}, unread: map[GroupID]int{}}
+	l, err := OpenLog(damageConfig(fs))
+	if err != nil {
+		if !errors.Is(err, ErrFormat) {
+			named(t, err, "")
+		}
+		h.refused = true
+		return h
 	}
 	defer func() { _ = l.Close() }()
-	b := l.NewBatch()
-	b.Append(3, []Entry{{Index: 1, Term: 2, Data: damageData(8)}})
-	b.SetHardState(3, HardState{Term: 2})
-	b.PutNode([]byte("id"), []byte("value"))
-	b.PutReplica(ReplicaMeta{Group: 3, Replica: 1, State: ReplicaLive})
-	if err := b.Commit(true); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct {
-		key  []byte
-		what string
-		read func() error
-	}{
-		{entryKey(3, 1, 0), "group 3 index 1 chunk 0", func() error { _, err := l.Entries(3, 1, 2, 0); return err }},
-		{entryKey(3, 1, 1), "group 3 index 1 chunk 1", func() error { _, err := l.ReadAt(3, 1, 39_000, 1, nil); return err }},
-		{groupKey(3, fieldHardState), "group 3 hard state", func() error { _, err := l.HardState(3); return err }},
-		{groupKey(3, fieldReplica), "group 3 replica record", func() error { _, err := l.Replicas(); return err }},
-		{nodeKey([]byte("id")), `node record "id"`, func() error { _, err := l.Node([]byte("id")); return err }},
-	} {
-		if err := c.read(); err != nil {
-			t.Fatal(err)
+	for g := GroupID(3); g <= 4; g++ {
+		if err := l.Damaged(g); err != nil {
+			named(t, err, fmt.Sprintf("group %d", g))
+			h.groups[g] = true
 		}
-		var whole []byte
-		hurt(t, l, c.key, func(v []byte) []byte { whole = bytes.Clone(v); v[len(v)-1] ^= 1; return v })
-		named(t, c.read(), c.what)
-		hurt(t, l, c.key, func(v []byte) []byte { return v[:2] })
-		named(t, c.read(), c.what)
-		hurt(t, l, c.key, func([]byte) []byte { return whole })
+		_, h.last[g] = l.Bounds(g)
+		for index := uint64(1); index <= h.last[g]; index++ {
+			h.readEntry(t, l, g, index)
+		}
 	}
-	lost := l.kv.NewBatch(0)
-	lost.Delete(entryKey(3, 1, 1))
-	if err := lost.Commit(true); err != nil {
+	if h.hard, err = l.HardState(3); err != nil {
 		t.Fatal(err)
 	}
-	_, err = l.ReadAt(3, 1, 39_000, 1, nil)
-	named(t, err, "group 3 index 1 chunk 1")
-}
-
-func hurt(t *testing.T, l *Log, key []byte, change func([]byte) []byte) {
-	t.Helper()
-	v, closer, err := l.kv.Get(key)
+	all, err := l.Replicas()
 	if err != nil {
 		t.Fatal(err)
 	}
-	damaged := change(bytes.Clone(v))
-	if err := closer.Close(); err != nil {
-		t.Fatal(err)
+	h.replicas = len(all)
+	if id, err := l.Node([]byte("id")); err == nil && string(id) != "who" {
+		t.Fatalf("node record served: %q", id)
 	}
-	b := l.kv.NewBatch(0)
-	k, dst := b.Set(len(key), len(damaged))
-	copy(k, key)
-	copy(dst, damaged)
-	if err := b.Commit(true); err != nil {
-		t.Fatal(err)
+	return h
+}
+
+func (h *harm) readEntry(t *testing.T, l *Log, g GroupID, index uint64) {
+	t.Helper()
+	want := damageData(index)
+	es, err := l.Entries(g, index, index+1, 0)
+	if err != nil {
+		named(t, err, fmt.Sprintf("group %d index %d", g, index))
+		h.unread[g]++
+	} else if es[0].Term != 2 || !bytes.Equal(es[0].Data, want) {
+		t.Fatalf("entry %d is served damaged", index)
+	}
+	off := len(want) * 2 / 3
+	if part, err := l.ReadAt(g, index, off, len(want)-off, nil); err != nil {
+		named(t, err, fmt.Sprintf("group %d index %d", g, index))
+	} else if !bytes.Equal(part, want[off:]) {
+		t.Fatalf("a part of entry %d is served damaged", index)
 	}
 }
 
-// TestFlippedBitsEverywhereInLog flips one bit in every 997th byte of every file of a log, closer
-// in small ones: manifest, options, marker, witness.
-func TestFlippedBitsEverywhereInLog(t *testing.T) {
-	for _, flushed := range []bool{false, true} {
-		base := writtenLog(t, flushed, killed())
-		files, err := base.List("log")
-		if err != nil {
-			t.Fatal(err)
+// eachFlip flips one bit in each step-th byte of each file of a log.
+func eachFlip(t *testing.T, base *vfs.MemFS, step int, check func(what string, fs *vfs.MemFS, h *harm)) {
+	t.Helper()
+	files, err := base.List("log")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range files {
+		path := "log/" + name
+		for at := 0; at < fileSize(t, base, path); at += max(1, min(step, fileSize(t, base, path)/37)) {
+			fs := base.CrashClone(killed())
+			flip(t, fs, path, 8*at+at%8)
+			check(fmt.Sprintf("%s byte %d", name, at), fs, readAll(t, fs))
 		}
-		found := 0
-		for _, name := range files {
-			path := "log/" + name
-			size := fileSize(t, base, path)
-			step := max(1, min(997, size/37))
-			switch {
-			case name == formatFile:
-				continue // see TestFormatRefused
-			case strings.HasSuffix(name, ".blob"), strings.HasSuffix(name, ".log"):
-				step = max(1, size/9) // see TestFlippedBitInTable and TestFlippedBitInWAL
-			}
-			for at := 0; at < size; at += step {
-				fs := base.CrashClone(killed())
-				flip(t, fs, path, 8*at+at%8)
-				lost, last := readAll(t, fs)
-				if lost == 0 && last != damageEntries {
-					t.Errorf("flushed %v, %s byte %d: the log ends at %d instead of %d, and nobody says so",
-						flushed, name, at, last, damageEntries)
+	}
+}
+
+// TestFlippedBitsEverywhereInLog flips bits all over the files of a log: where the newest frames lie,
+// after a process was killed and after power was lost, and where older ones do. A bit that is of
+// consequence is found at the start or when the entry is read, and costs no more than its group.
+func TestFlippedBitsEverywhereInLog(t *testing.T) {
+	for name, base := range map[string]*vfs.MemFS{
+		"newest, killed":     writtenLog(t, false, killed()),
+		"newest, power lost": writtenLog(t, false, vfs.CrashCloneCfg{}),
+		"sealed":             writtenLog(t, true, killed()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			found := 0
+			eachFlip(t, base, 61, func(what string, _ *vfs.MemFS, h *harm) {
+				if !h.whole() && !h.said() {
+					t.Errorf("%s: %+v, and nobody says so", what, h)
 				}
-				if lost > 0 {
+				if h.refused != strings.HasPrefix(what, formatFile) {
+					t.Errorf("%s: refused %v", what, h.refused)
+				}
+				if len(h.groups) > 1 || len(h.unread) > 1 || h.hard.Commit != damageEntries && !h.refused {
+					t.Errorf("%s: more than one group is damaged: %+v", what, h)
+				}
+				if h.said() {
 					found++
 				}
+			})
+			if found < 300 {
+				t.Errorf("only %d flipped bits were found", found)
 			}
-		}
-		if found < 50 {
-			t.Errorf("flushed %v: only %d flipped bits were noticed", flushed, found)
-		}
-	}
-}
-
-// TestFlippedBitInBlobEnd damages the end of a blob file, which Pebble would panic about.
-func TestFlippedBitInBlobEnd(t *testing.T) {
-	base := writtenLog(t, true, killed())
-	for at := range 38 {
-		fs := base.CrashClone(killed())
-		path := findFile(t, fs, ".blob")
-		flip(t, fs, path, 8*(fileSize(t, fs, path)-1-at)+at%8)
-		if lost, last := readAll(t, fs); lost == 0 || last != 0 && last != damageEntries {
-			t.Errorf("byte %d from the end: lost %d, the log ends at %d", at, lost, last)
-		}
+		})
 	}
 }

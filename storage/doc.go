@@ -17,7 +17,7 @@
 //     with, ends the process. The store refuses everything from then on: after a failed
 //     fsync nobody knows what is on disk, and a second one that succeeds proves nothing.
 //
-// Both stores stand on KV, the little that they need of an ordered map. Pebble is one
-// KV, storage/memstore another one for the simulator; storage/storagetest holds them to the
-// same behaviour. Byte layouts are in docs/storage-format.md.
+// The state stands on KV, the little that it needs of an ordered map, and the log on a part of that,
+// LogKV. Pebble is a KV, segment files are a LogKV, storage/memstore is both for the simulator;
+// storage/storagetest holds them to the same behaviour. Byte layouts are in docs/storage-format.md.
 package storage

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/sstable/blob"
@@ -23,10 +22,7 @@ import (
 type faultFS struct {
 	vfs.FS
 	faults *faults
-	synced func(time.Duration) // told how long each sync of a write-ahead log took; may be nil
 }
-
-func isWAL(name string) bool { return strings.HasSuffix(name, ".log") }
 
 func (f *faultFS) dead() bool { return f.faults.get() != nil }
 
@@ -153,12 +149,7 @@ func (f *faultFile) SyncData() error { return f.sync(f.File.SyncData) }
 
 func (f *faultFile) sync(sync func() error) error {
 	f.fs.do("sync", f.name, func() error {
-		begin := time.Now()
-		err := sync()
-		if f.fs.synced != nil && isWAL(f.name) {
-			f.fs.synced(time.Since(begin))
-		}
-		return err
+		return sync()
 	})
 	return nil
 }

@@ -95,7 +95,7 @@ func (r *faultRun) ended(fault, closed error) {
 func TestLogEveryWriteFails(t *testing.T) {
 	eachFault(t, func(r *faultRun) {
 		c := smallLog(r.fs())
-		c.MemTableBytes, c.Fatal = 64<<10, r.fatal
+		c.SegmentBytes, c.Fatal = 64<<10, r.fatal
 		l, err := storage.OpenLog(c)
 		acked := uint64(0)
 		if err == nil {

@@ -13,7 +13,7 @@ import (
 // The format versions that this program writes, and the only ones that it reads. They rise
 // when the layout of keys or values changes in a way that an older program would misread.
 const (
-	logFormat   = 1
+	logFormat   = 2
 	stateFormat = 1
 )
 

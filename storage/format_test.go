@@ -37,11 +37,11 @@ func TestFormatRefused(t *testing.T) {
 		file, text string
 		want       []string
 	}{
-		"newer":   {"FORMAT", "waystation log 2\n", []string{"data/log", "log format 2", "up to 1", "run the version"}},
-		"older":   {"FORMAT", "waystation log 0\n", []string{"log format 0", "needs 1", "run the version"}},
+		"newer":   {"FORMAT", "waystation log 3\n", []string{"data/log", "log format 3", "up to 2", "run the version"}},
+		"older":   {"FORMAT", "waystation log 1\n", []string{"log format 1", "needs 2", "run the version"}},
 		"state":   {"FORMAT", "waystation state 1\n", []string{"data/log/FORMAT", "not a folder"}},
-		"damaged": {"FORMAT", "waystation log 1", []string{"damaged"}},
-		"padded":  {"FORMAT", "waystation log 01\n", []string{"damaged"}},
+		"damaged": {"FORMAT", "waystation log 2", []string{"damaged"}},
+		"padded":  {"FORMAT", "waystation log 02\n", []string{"damaged"}},
 		"empty":   {"FORMAT", "", []string{"damaged"}},
 		"foreign": {"notes.txt", "hello", []string{"notes.txt", "empty folder"}},
 	} {
@@ -79,6 +79,12 @@ func TestFormatTorn(t *testing.T) {
 
 func TestConfigValidate(t *testing.T) {
 	err := storage.LogConfig{}.Validate()
+	for _, want := range []string{"dir", "logger", "segment bytes"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("an empty configuration: %v, does not name %s", err, want)
+		}
+	}
+	err = storage.StateConfig{}.Validate()
 	for _, want := range []string{"dir", "logger", "cache", "memtable bytes", "memtables"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("an empty configuration: %v, does not name %s", err, want)

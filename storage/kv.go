@@ -6,10 +6,8 @@ import "io"
 // lies beneath. Keys are ordered bytewise. All methods but Close may be called at the same
 // time. storagetest states the behaviour through Log and State.
 type KV interface {
-	KVReader
+	LogKV
 	KVStager
-	// NewBatch returns an empty batch with room for size bytes.
-	NewBatch(size int) KVBatch
 	// Snapshot returns the state as it is now; it must be closed.
 	Snapshot() KVSnapshot
 	// SnapshotRange is Snapshot for the keys in [lower, upper) alone. However long it lives, it
@@ -22,6 +20,16 @@ type KV interface {
 	Durable() (KVSnapshot, error)
 	// Flush makes everything committed before the call durable, and blocks until it is.
 	Flush() error
+}
+
+// LogKV is the part of KV that a Log needs. The log keeps to more than KV asks for: an entry's
+// chunks are written in order and never again, a group's entries are without a gap, what is deleted
+// of them is their beginning or their end. A cursor over entries may therefore look each up as it
+// comes to it.
+type LogKV interface {
+	KVReader
+	// NewBatch returns an empty batch with room for size bytes.
+	NewBatch(size int) KVBatch
 	// DiskBytes is the space that the store takes.
 	DiskBytes() int64
 	// Fault is the first failed write or sync, or damage found in the background; nil as long

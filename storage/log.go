@@ -13,11 +13,13 @@ import (
 // exception: batches that touch the same group must be built and committed one after the
 // other.
 type Log struct {
-	kv  KV
+	kv  LogKV
 	log *slog.Logger
 
 	mu     sync.RWMutex
 	groups map[GroupID]*groupLog
+	hurt   map[GroupID]error // what of a group is damaged
+	lost   error             // what may have been lost of groups that nothing is known of
 
 	metrics *metrics
 	batches sync.Pool
@@ -39,9 +41,9 @@ type bounds struct {
 
 var noBounds = &bounds{}
 
-// NewLog opens the log that a KV holds. The Log owns the KV from then on, and closes it.
-func NewLog(kv KV, logger *slog.Logger) (*Log, error) {
-	l := &Log{kv: kv, log: logger, groups: map[GroupID]*groupLog{}}
+// NewLog opens the log that a LogKV holds. The Log owns it from then on, and closes it.
+func NewLog(kv LogKV, logger *slog.Logger) (*Log, error) {
+	l := &Log{kv: kv, log: logger, groups: map[GroupID]*groupLog{}, hurt: map[GroupID]error{}}
 	l.batches.New = func() any { return &LogBatch{log: l, touched: map[GroupID]*draft{}} }
 	if err := l.load(); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
@@ -86,6 +88,35 @@ func (l *Log) Bounds(g GroupID) (first, last uint64) {
 
 // Truncated returns the last entry that is gone; zero if none is. It reads no disk.
 func (l *Log) Truncated(g GroupID) Position { return l.bounds(g).truncated }
+
+// Damaged returns what of a group's records was found damaged, at the start or since, until DropGroup:
+// an ErrCorrupt; nil if nothing was. Its replica must be quarantined. It reads no disk.
+func (l *Log) Damaged(g GroupID) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if err := l.hurt[g]; err != nil || l.lost == nil {
+		return err
+	}
+	if _, closer, err := l.kv.Get(groupKey(g, fieldReplica)); err == nil {
+		_ = closer.Close() // it was recorded since
+		return nil
+	}
+	return l.lost
+}
+
+func (l *Log) hurtBy(g GroupID, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hurt[g] == nil {
+		l.hurt[g] = err
+	}
+}
+
+func (l *Log) heal(g GroupID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.hurt, g)
+}
 
 // Bytes returns what the group's entries take, keys and headers included. It reads no disk.
 func (l *Log) Bytes(g GroupID) int64 {

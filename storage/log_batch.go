@@ -23,6 +23,7 @@ type draft struct {
 	appended []placed // the entries from `from` on
 	cut      bool     // truncated in this batch
 	reset    bool     // nothing of what the group had is left
+	dropped  bool     // its damage neither
 }
 
 // placed is an entry of a batch: it cannot be read yet, so its place is kept.
@@ -70,7 +71,6 @@ func (b *LogBatch) put(g GroupID, d *draft, e *Entry) {
 		putEntryKey(key, g, e.Index, uint32(n))
 		putChunkHeader(value, &c)
 		copy(value[chunkHeader:], part)
-		sealRecord(key, value)
 	}
 	if d.from == 0 {
 		d.from = e.Index
@@ -82,10 +82,9 @@ func (b *LogBatch) put(g GroupID, d *draft, e *Entry) {
 
 // SetHardState replaces the group's hard state.
 func (b *LogBatch) SetHardState(g GroupID, h HardState) {
-	key, value := b.kv.Set(groupKeySize, crcSize+hardStateSize)
+	key, value := b.kv.Set(groupKeySize, hardStateSize)
 	putGroupKey(key, g, fieldHardState)
-	putHardState(value[crcSize:], h)
-	sealRecord(key, value)
+	putHardState(value, h)
 	b.draft(g)
 }
 
@@ -150,10 +149,9 @@ func (b *LogBatch) Truncate(g GroupID, upTo Position) {
 }
 
 func (b *LogBatch) putTruncated(g GroupID, upTo Position) {
-	key, value := b.kv.Set(groupKeySize, crcSize+positionSize)
+	key, value := b.kv.Set(groupKeySize, positionSize)
 	putGroupKey(key, g, fieldTruncated)
-	putPosition(value[crcSize:], upTo)
-	sealRecord(key, value)
+	putPosition(value, upTo)
 }
 
 func (b *LogBatch) advance(g GroupID, d *draft, upTo Position) error {
@@ -172,21 +170,19 @@ func (b *LogBatch) advance(g GroupID, d *draft, upTo Position) error {
 // PutReplica writes a replica record. Its truncation takes effect if it is ahead of the
 // group's own, as on creation.
 func (b *LogBatch) PutReplica(m ReplicaMeta) {
-	key, value := b.kv.Set(groupKeySize, crcSize+replicaSize)
+	key, value := b.kv.Set(groupKeySize, replicaSize)
 	putGroupKey(key, m.Group, fieldReplica)
-	binary.BigEndian.PutUint64(value[crcSize:], uint64(m.Replica))
-	value[crcSize+8] = m.State
-	sealRecord(key, value)
+	binary.BigEndian.PutUint64(value, uint64(m.Replica))
+	value[8] = m.State
 	b.Truncate(m.Group, m.Truncated)
 }
 
 // PutNode stores a value of the node itself: its identity, its boot counter.
 func (b *LogBatch) PutNode(key, value []byte) {
-	k, v := b.kv.Set(1+len(key), crcSize+len(value))
+	k, v := b.kv.Set(1+len(key), len(value))
 	k[0] = prefixNode
 	copy(k[1:], key)
-	copy(v[crcSize:], value)
-	sealRecord(k, v)
+	copy(v, value)
 }
 
 // Len is the size of the batch in bytes.

@@ -18,6 +18,9 @@ func (b *LogBatch) Commit(sync bool) error {
 		return fmt.Errorf("commit log batch: %w", err)
 	}
 	for g, d := range b.touched {
+		if d.dropped {
+			l.heal(g)
+		}
 		if published := d.bounds; published != *l.bounds(g) {
 			l.publish(g, &published)
 		}

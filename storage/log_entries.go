@@ -86,12 +86,12 @@ func (l *Log) peek(it KVIter, ok bool, g GroupID, index uint64) (uint32, error) 
 	}
 	v, err := it.ValueAndErr()
 	if err != nil {
-		return 0, wrapCorrupt(key[:], err)
+		return 0, l.missing(g, index, key[:], err)
 	}
 	if len(v) < chunkHeader {
 		return 0, corruptLog(key[:], errLength)
 	}
-	return binary.BigEndian.Uint32(v[5:]), nil
+	return binary.BigEndian.Uint32(v[1:]), nil
 }
 
 // assemble reads all chunks of an entry, and leaves the cursor at the last one. The size is
@@ -106,7 +106,7 @@ func (l *Log) assemble(it KVIter, g GroupID, index uint64, size int) (Entry, err
 		}
 		_, c, err := iterChunk(it)
 		if err != nil {
-			return e, err
+			return e, l.missing(g, index, key[:], err)
 		}
 		if n == 0 {
 			e.Term, e.Type = c.term, c.kind

@@ -18,11 +18,10 @@ const installSize = 8 + positionSize
 
 // PutInstall writes the marker of an install. There is one a group; a later one replaces it.
 func (b *LogBatch) PutInstall(i Install) {
-	key, value := b.kv.Set(groupKeySize, crcSize+installSize)
+	key, value := b.kv.Set(groupKeySize, installSize)
 	putGroupKey(key, i.Group, fieldInstall)
-	binary.BigEndian.PutUint64(value[crcSize:], uint64(i.Replica))
-	putPosition(value[crcSize+8:], i.To)
-	sealRecord(key, value)
+	binary.BigEndian.PutUint64(value, uint64(i.Replica))
+	putPosition(value[8:], i.To)
 	b.draft(i.Group)
 }
 
@@ -42,14 +41,15 @@ func (b *LogBatch) Reset(g GroupID, to Position, hs HardState) {
 }
 
 // DropGroup deletes all that the log has of a group: entries, hard state, truncation, the
-// marker of an install. The replica record stays, as the tombstone that it should have become
+// marker of an install, what is known of damage. The replica record stays, as the tombstone that it should have become
 // in the same batch or before.
 func (b *LogBatch) DropGroup(g GroupID) {
 	b.kv.DeleteRange(entryKey(g, 0, 0), entryGroupEnd(g))
 	b.kv.Delete(groupKey(g, fieldHardState))
 	b.kv.Delete(groupKey(g, fieldTruncated))
 	b.DropInstall(g)
-	*b.draft(g) = draft{reset: true}
+	b.kv.Delete(groupKey(g, fieldDamage))
+	*b.draft(g) = draft{reset: true, dropped: true}
 }
 
 // Installs returns the markers of installs that were begun and not ended, by group.

@@ -12,7 +12,9 @@ const (
 	prefixGroup = 0x02 // + group u32 + field u8
 	prefixEntry = 0x03 // + group u32 + index u64 + chunk u32
 
-	prefixOpened = 0x04 // alone, and empty: written at each start, see witness
+	// 0x04 was a record of format 1.
+
+	prefixLost = 0x05 // alone: there were frames of which nobody knows what they did
 )
 
 // The fields under prefixGroup.
@@ -21,21 +23,21 @@ const (
 	fieldHardState = 0x02
 	fieldTruncated = 0x03
 	fieldInstall   = 0x04
+	fieldDamage    = 0x05 // what is damaged of the group; goes with it
 )
 
 const (
 	groupKeySize = 1 + 4 + 1
 	entryKeySize = 1 + 4 + 8 + 4
 
-	// chunkHeader is what precedes the data in each chunk: crc u32, type u8, size u32,
-	// term u64, start u64.
-	chunkHeader = 4 + 1 + 4 + 8 + 8
-	// chunkData is how much of an entry each chunk but the last holds. Key, header and data
-	// together stay within 32 KiB, so that reading one packet never costs more than that
+	// chunkHeader is what precedes the data in each chunk: type u8, size u32, term u64, start u64.
+	chunkHeader = 1 + 4 + 8 + 8
+	// chunkData is how much of an entry each chunk but the last holds. Checksum, key, header and
+	// data together stay within 8 KiB, so that reading one packet never costs more than that
 	// (twice at a chunk's edge). It is part of the format.
-	chunkData = 32<<10 - 64
+	chunkData = 8<<10 - 64
 	// chunkOverhead is what a chunk takes beside its data.
-	chunkOverhead = entryKeySize + chunkHeader
+	chunkOverhead = crcSize + entryKeySize + chunkHeader
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -65,6 +67,13 @@ func groupKey(g GroupID, field byte) []byte {
 	return k
 }
 
+func parseGroupKey(k []byte) (g GroupID, field byte, ok bool) {
+	if len(k) != groupKeySize || k[0] != prefixGroup {
+		return 0, 0, false
+	}
+	return GroupID(binary.BigEndian.Uint32(k[1:])), k[5], true
+}
+
 func nodeKey(name []byte) []byte {
 	return append([]byte{prefixNode}, name...)
 }
@@ -78,6 +87,7 @@ func describeLogKey(key []byte) string {
 	case len(key) == groupKeySize && key[0] == prefixGroup:
 		names := map[byte]string{
 			fieldReplica: "replica record", fieldHardState: "hard state", fieldTruncated: "truncation", fieldInstall: "install",
+			fieldDamage: "damage",
 		}
 		return fmt.Sprintf("group %d %s", binary.BigEndian.Uint32(key[1:]), names[key[5]])
 	case len(key) > 1 && key[0] == prefixNode:

@@ -15,12 +15,14 @@ func (l *Log) load() error {
 	}
 	for g, truncated := range groups {
 		b, err := l.loadBounds(g, truncated)
-		if err != nil {
+		if errors.Is(err, ErrCorrupt) {
+			l.hurtBy(g, err)
+		} else if err != nil {
 			return err
 		}
 		l.publish(g, b)
 	}
-	return nil
+	return l.loadLost()
 }
 
 // scanGroups returns every group that has any record, with its truncation.
@@ -31,6 +33,9 @@ func (l *Log) scanGroups() (map[GroupID]Position, error) {
 			return corruptLog(k, errLength)
 		}
 		g := GroupID(binary.BigEndian.Uint32(k[1:]))
+		if k[5] == fieldDamage {
+			l.hurtBy(g, damage(k, v))
+		}
 		if k[5] != fieldTruncated {
 			known(groups, g)
 			return nil
@@ -75,6 +80,28 @@ func (l *Log) scanEntryGroups(groups map[GroupID]Position) error {
 	return errors.Join(it.Error(), it.Close())
 }
 
+// loadLost reads what a store says of frames that nobody knows of.
+func (l *Log) loadLost() error {
+	key := []byte{prefixLost}
+	v, closer, err := l.kv.Get(key)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	l.lost = &CorruptError{Store: "log", What: "frames", Err: errors.New(string(v))}
+	return closer.Close()
+}
+
+// damage is what a store remembers of a group.
+func damage(k, v []byte) error {
+	g, _, _ := parseGroupKey(k)
+	return &CorruptError{Store: "log", What: fmt.Sprintf("group %d", g), Err: errors.New(string(v))}
+}
+
+// loadBounds returns what is known of the bounds with an ErrCorrupt as well: the group is damaged then,
+// and the others are not.
 func (l *Log) loadBounds(g GroupID, truncated Position) (*bounds, error) {
 	b := &bounds{truncated: truncated, last: truncated}
 	it, err := l.kv.Iter(entryKey(g, truncated.Index+1, 0), entryGroupEnd(g))
@@ -87,17 +114,17 @@ func (l *Log) loadBounds(g GroupID, truncated Position) (*bounds, error) {
 	}
 	index, c, err := iterChunk(it)
 	if err != nil {
-		return nil, err
+		return b, err
 	}
 	if want := truncated.Index + 1; index != want {
-		return nil, corruptLog(entryKey(g, want, 0), fmt.Errorf("%w: the next one is index %d", errMissing, index))
+		return b, corruptLog(entryKey(g, want, 0), fmt.Errorf("%w: the next one is index %d", errMissing, index))
 	}
 	b.start = c.start
 	if !it.Last() {
 		return nil, it.Error()
 	}
 	if index, c, err = iterChunk(it); err != nil {
-		return nil, err
+		return b, err
 	}
 	b.last = Position{Index: index, Term: c.term}
 	b.end = c.start + storedBytes(int(c.size))

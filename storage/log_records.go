@@ -4,12 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 )
 
-// Every value of `log` begins with a CRC32C over its key and the rest of the value. Pebble
-// checks its blocks as it reads them; this one also holds between the checks (memtables,
-// block cache), and shows a record that stands under a foreign key.
+// Below the log each record has a checksum over its key and its value. What is here takes values
+// apart that were checked.
 
 const crcSize = 4
 
@@ -19,24 +17,12 @@ var (
 	errMissing  = errors.New("record missing")
 )
 
-func recordCRC(key, value []byte) uint32 {
-	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value[crcSize:])
-}
-
-func sealRecord(key, value []byte) {
-	binary.BigEndian.PutUint32(value, recordCRC(key, value))
-}
-
-// openRecord returns the value without its checksum, or a *CorruptError. A want below
-// zero accepts every length.
+// openRecord returns the value, or a *CorruptError. A want below zero accepts every length.
 func openRecord(key, value []byte, want int) ([]byte, error) {
-	if len(value) < crcSize || want >= 0 && len(value) != crcSize+want {
+	if want >= 0 && len(value) != want {
 		return nil, corruptLog(key, fmt.Errorf("%w: %d bytes", errLength, len(value)))
 	}
-	if binary.BigEndian.Uint32(value) != recordCRC(key, value) {
-		return nil, corruptLog(key, errChecksum)
-	}
-	return value[crcSize:], nil
+	return value, nil
 }
 
 func corruptLog(key []byte, err error) error {
@@ -81,24 +67,20 @@ type chunk struct {
 }
 
 func putChunkHeader(dst []byte, c *chunk) {
-	dst[4] = c.kind
-	binary.BigEndian.PutUint32(dst[5:], c.size)
-	binary.BigEndian.PutUint64(dst[9:], c.term)
-	binary.BigEndian.PutUint64(dst[17:], c.start)
+	dst[0] = c.kind
+	binary.BigEndian.PutUint32(dst[1:], c.size)
+	binary.BigEndian.PutUint64(dst[5:], c.term)
+	binary.BigEndian.PutUint64(dst[13:], c.start)
 }
 
-// parseChunk checks the value of a key against its checksum and the chunk's own place.
-func parseChunk(key, value []byte) (chunk, error) {
-	b, err := openRecord(key, value, -1)
-	if err != nil {
-		return chunk{}, err
-	}
-	if len(b) < chunkHeader-crcSize || len(key) != entryKeySize {
+// parseChunk checks the value of a key against the chunk's own place.
+func parseChunk(key, b []byte) (chunk, error) {
+	if len(b) < chunkHeader || len(key) != entryKeySize {
 		return chunk{}, corruptLog(key, errLength)
 	}
 	c := chunk{
 		kind: b[0], size: binary.BigEndian.Uint32(b[1:]), term: binary.BigEndian.Uint64(b[5:]),
-		start: binary.BigEndian.Uint64(b[13:]), data: b[chunkHeader-crcSize:],
+		start: binary.BigEndian.Uint64(b[13:]), data: b[chunkHeader:],
 	}
 	if len(c.data) != chunkLen(int(c.size), int(binary.BigEndian.Uint32(key[13:]))) {
 		return chunk{}, corruptLog(key, errLength)

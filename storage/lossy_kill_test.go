@@ -69,7 +69,7 @@ func lossyWorker(t *testing.T, seed uint64) {
 		t.Fatal(err)
 	}
 	logConfig, stateConfig := smallLog(fs), smallState(fs)
-	logConfig.MemTableBytes, stateConfig.MemTableBytes = 64<<10, 64<<10
+	logConfig.SegmentBytes, stateConfig.MemTableBytes = 64<<10, 64<<10
 	l, err := storage.OpenLog(logConfig)
 	if err != nil {
 		t.Fatal(err)

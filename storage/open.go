@@ -1,8 +1,8 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -16,24 +16,26 @@ import (
 const pebbleFormat = pebble.FormatValueSeparation
 
 // OpenLog opens or creates the log in cfg.Dir. A folder of another format is refused with
-// ErrFormat; damage that shows at once is ErrCorrupt.
+// ErrFormat; damage that shows at once and cannot be put down to groups is ErrCorrupt. What can be,
+// Log.Damaged tells.
 func OpenLog(cfg LogConfig) (*Log, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	o := baseOptions(cfg.FS, cfg.CacheBytes, cfg.MemTableBytes, cfg.MemTables)
-	o.WALBytesPerSync = 512 << 10
-	o.Experimental.ValueSeparationPolicy = separateValues
 	f := &faults{name: "log", log: cfg.Logger, fatal: cfg.Fatal}
 	m := newMetrics(cfg.Registerer)
-	kv, err := openPebble("log", logFormat, cfg.Dir, o, f, m.observeSync)
+	c := segmentConfig{
+		fs: cfg.FS, dir: cfg.Dir, target: cfg.SegmentBytes, log: cfg.Logger, faults: f,
+		synced: m.observeSync, damaged: cfg.Damaged, nonce: cfg.nonce,
+	}
+	kv, err := openSegmentLog(c)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("open log in %s: %w", cfg.Dir, err)
 	}
 	l, err := NewLog(kv, cfg.Logger)
 	if err == nil {
 		l.metrics = m
-		err = m.register(l)
+		err = errors.Join(m.register(l), f.arm())
 	}
 	if err != nil {
 		_ = kv.Close() // the first error is the one to tell
@@ -57,24 +59,14 @@ func OpenState(cfg StateConfig) (*State, error) {
 		f.watch = newWatcher(&cfg, cfg.Dir, f)
 		o.Experimental.CompactionScheduler = f.watch.compactions
 	}
-	kv, err := openPebble("state", stateFormat, cfg.Dir, o, f, nil)
+	kv, err := openPebble("state", stateFormat, cfg.Dir, o, f)
 	if err != nil {
 		return nil, err
 	}
 	return NewState(kv, cfg.Logger), nil
 }
 
-// separateValues keeps the data of entries out of compactions, which then move keys only:
-// about a third less CPU for a packet in BenchmarkLogAppend. A file is rewritten when half of it
-// is garbage, so that one entry of an idle group does not hold the rest for ever.
-func separateValues() pebble.ValueSeparationPolicy {
-	return pebble.ValueSeparationPolicy{
-		Enabled: true, MinimumSize: 4 << 10, MaxBlobReferenceDepth: 10,
-		RewriteMinimumAge: 5 * time.Minute, TargetGarbageRatio: 0.5,
-	}
-}
-
-// baseOptions are for a node with two cores and more. BenchmarkLogAppend and BenchmarkStateGet
+// baseOptions are for a node with two cores and more. BenchmarkStateBatch and BenchmarkStateGet
 // are what to measure a change of them with.
 func baseOptions(fs FS, cache int64, memTable uint64, memTables int) *pebble.Options {
 	if fs == nil {
@@ -99,12 +91,12 @@ func baseOptions(fs FS, cache int64, memTable uint64, memTables int) *pebble.Opt
 	return o
 }
 
-func openPebble(name string, format int, dir string, o *pebble.Options, f *faults, synced func(time.Duration)) (*pebbleKV, error) {
+func openPebble(name string, format int, dir string, o *pebble.Options, f *faults) (*pebbleKV, error) {
 	fail := func(err error) (*pebbleKV, error) {
 		o.Cache.Unref()
 		return nil, fmt.Errorf("open %s in %s: %w", name, dir, err)
 	}
-	o.FS = &faultFS{FS: o.FS, faults: f, synced: synced}
+	o.FS = &faultFS{FS: o.FS, faults: f}
 	if err := f.or(checkFormat(o.FS, dir, name, format)); err != nil {
 		return fail(err)
 	}

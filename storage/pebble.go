@@ -14,13 +14,12 @@ import (
 
 // pebbleKV is a KV on Pebble.
 type pebbleKV struct {
-	name    string // "log" or "state", for errors
+	name    string // for errors
 	db      *pebble.DB
 	cache   *pebble.Cache
 	faults  *faults
 	witness *witness
-	noWAL   bool
-	last    atomic.Uint64 // number of the last commit, without a write-ahead log
+	last    atomic.Uint64 // number of the last commit
 	closed  atomic.Bool
 	free    freeBatches
 
@@ -46,10 +45,7 @@ func (p *pebbleKV) get(r pebble.Reader, key []byte) ([]byte, io.Closer, error) {
 }
 
 func (p *pebbleKV) open(dir string, o *pebble.Options) error {
-	err := upgrade(dir, o)
-	if err == nil {
-		err = p.stages.load(o.FS, dir)
-	}
+	err := p.stages.load(o.FS, dir)
 	if err == nil {
 		p.db, err = pebble.Open(dir, o)
 	}
@@ -77,7 +73,7 @@ func (p *pebbleKV) testify(dir string, o *pebble.Options) error {
 	if err != nil {
 		return err
 	}
-	p.witness, p.noWAL = w, o.DisableWAL
+	p.witness = w
 	next, err := p.next()
 	if err != nil {
 		return err
@@ -85,42 +81,17 @@ func (p *pebbleKV) testify(dir string, o *pebble.Options) error {
 	return w.check(p.name, next)
 }
 
-// next learns which number comes next by writing something: in a log an empty record, in a state
-// the deletion of a key that nobody has.
+// next learns which number comes next by writing something: the deletion of a key that nobody has.
 func (p *pebbleKV) next() (uint64, error) {
 	b := p.db.NewBatch()
-	defer func() { _ = b.Close() }() // committed or of no use
-	var err error
-	if p.noWAL {
-		err = b.Delete([]byte{0}, nil) // shorter than any key; Pebble can't flush an empty one
-	} else {
-		err = b.Set([]byte{prefixOpened}, nil, nil)
-	}
-	if err != nil {
+	defer func() { _ = b.Close() }()                 // committed or of no use
+	if err := b.Delete([]byte{0}, nil); err != nil { // shorter than any key; Pebble can't flush an empty one
 		return 0, err
 	}
 	if err := p.db.Apply(b, pebble.NoSync); err != nil {
 		return 0, err
 	}
 	return uint64(b.SeqNum()), nil
-}
-
-// upgrade opens and closes a database once whose format is not yet ours. Pebble creates the
-// write-ahead log before it raises the format: the first one of a new database would be
-// written without sync offsets, and a flipped bit in it would read as its clean end.
-func upgrade(dir string, o *pebble.Options) error {
-	if o.DisableWAL {
-		return nil
-	}
-	found, err := pebble.Peek(dir, o.FS)
-	if err != nil || found.Exists && found.FormatMajorVersion >= pebbleFormat {
-		return err
-	}
-	db, err := pebble.Open(dir, o)
-	if err != nil {
-		return err
-	}
-	return db.Close()
 }
 
 // readErr turns Pebble's errors into ours. Damage takes the key that was read.
@@ -187,9 +158,7 @@ func (p *pebbleKV) Flush() error {
 	if err := p.db.Flush(); err != nil {
 		return p.faults.set(fmt.Errorf("flush: %w", err))
 	}
-	if p.noWAL {
-		p.witness.sync(last)
-	}
+	p.witness.sync(last)
 	return p.faults.get()
 }
 

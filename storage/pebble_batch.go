@@ -39,25 +39,19 @@ func (b *pebbleBatch) Commit(sync bool) error {
 	if err := p.faults.get(); err != nil {
 		return err
 	}
-	o := pebble.NoSync
-	if sync {
-		o = pebble.Sync
-	}
-	if err := p.db.Apply(b.b, o); err != nil {
+	if err := p.db.Apply(b.b, pebble.NoSync); err != nil {
 		return p.faults.set(fmt.Errorf("commit: %w", err))
 	}
 	if err := p.faults.get(); err != nil {
 		return err
 	}
 	if !b.b.Empty() {
-		switch last := uint64(b.b.SeqNum()) + uint64(b.b.Count()) - 1; {
-		case p.noWAL:
-			p.committed(last)
-		case sync:
-			p.witness.saw(last)
-		}
+		p.committed(uint64(b.b.SeqNum()) + uint64(b.b.Count()) - 1)
 	}
 	b.reuse()
+	if sync {
+		return p.Flush()
+	}
 	return nil
 }
 

@@ -78,7 +78,7 @@ func TestCrashAtEverySync(t *testing.T) {
 func runDisciplined(t *testing.T, p *powerCuts, fs storage.FS) {
 	t.Helper()
 	logConfig, stateConfig := smallLog(fs), smallState(fs)
-	logConfig.MemTableBytes, stateConfig.MemTableBytes = 64<<10, 64<<10
+	logConfig.SegmentBytes, stateConfig.MemTableBytes = 64<<10, 64<<10
 	l, err := storage.OpenLog(logConfig)
 	if err != nil {
 		t.Fatal(err)
@@ -166,6 +166,60 @@ func startAgain(t *testing.T, m moment) {
 	for index := uint64(1); index <= applied; index++ {
 		if _, err := s.Get(fmt.Appendf(nil, "effect %d", index)); err != nil {
 			t.Fatalf("%s: applied %d without effect %d: %v", m.what, applied, index, err)
+		}
+	}
+}
+
+// TestCarryCrashAtEverySync has a group whose few entries are carried from segment to segment, and starts
+// again from the disk of every moment.
+func TestCarryCrashAtEverySync(t *testing.T) {
+	p := &powerCuts{mem: vfs.NewCrashableMem(), rng: rand.New(rand.NewPCG(9, 6))}
+	c := smallLog(cutFS{errorfs.Wrap(p.mem, p), p})
+	c.SegmentBytes = 64 << 10
+	l, err := storage.OpenLog(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const slow = 12
+	for index := uint64(1); index <= 50; index++ {
+		b := l.NewBatch()
+		if index <= slow {
+			b.Append(1, []storage.Entry{{Index: index, Term: 1, Data: entryOf(index % 5)}})
+		}
+		b.Append(2, []storage.Entry{{Index: index, Term: 1, Data: make([]byte, 30_000)}})
+		if index > 3 {
+			b.Truncate(2, storage.Position{Index: index - 2, Term: 1})
+		}
+		if err := b.Commit(true); err != nil {
+			t.Fatal(err)
+		}
+		p.acked.Store(index)
+	}
+	if got := l.DiskBytes(); got > 24*c.SegmentBytes {
+		t.Fatalf("%d bytes on disk: nothing was carried", got)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(p.cuts) < 60 {
+		t.Fatalf("only %d syncs", len(p.cuts))
+	}
+	for _, m := range p.cuts {
+		l, err := storage.OpenLog(smallLog(m.disk))
+		if err != nil {
+			t.Fatalf("%s: %v", m.what, err)
+		}
+		if _, last := l.Bounds(2); last < m.acked {
+			t.Fatalf("%s: entry %d was acknowledged, the log ends at %d", m.what, m.acked, last)
+		}
+		for index := uint64(1); index <= min(m.acked, slow); index++ {
+			es, err := l.Entries(1, index, index+1, 0)
+			if err != nil || string(es[0].Data) != string(entryOf(index%5)) {
+				t.Fatalf("%s: entry %d: %v", m.what, index, err)
+			}
+		}
+		if err := errors.Join(l.Damaged(1), l.Damaged(2), l.Close()); err != nil {
+			t.Fatalf("%s: %v", m.what, err)
 		}
 	}
 }

@@ -58,22 +58,25 @@ func openWitness(fs FS, dir string) (*witness, error) {
 }
 
 // saw is called after every sync, in any order.
-func (w *witness) saw(seq uint64) {
+func (w *witness) saw(seq uint64) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if seq <= w.seq {
-		return
+		return nil
 	}
 	w.seq = seq
 	var b [witnessSize]byte
 	binary.BigEndian.PutUint64(b[:], seq)
 	binary.BigEndian.PutUint32(b[8:], crc32.Checksum(b[:8], castagnoli))
-	_, _ = w.file.WriteAt(b[:], 0) // a failure is a fault, which the file system notes
+	if _, err := w.file.WriteAt(b[:], 0); err != nil {
+		return &fileError{"write", witnessFile, err}
+	}
+	return nil
 }
 
 // sync is saw for a flush.
 func (w *witness) sync(seq uint64) {
-	w.saw(seq)
+	_ = w.saw(seq) // a failure is a fault, which the file system notes
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.synced != w.seq {

@@ -17,7 +17,7 @@ func nodeID(i int) identity.NodeID { return identity.NodeID{byte(i + 1)} }
 func open(t *testing.T, fs vfs.FS) *storage.Log {
 	t.Helper()
 	c := storage.DefaultLogConfig("log")
-	c.FS, c.Logger, c.CacheBytes, c.MemTableBytes = fs, slog.New(slog.DiscardHandler), 1<<20, 1<<20
+	c.FS, c.Logger, c.SegmentBytes = fs, slog.New(slog.DiscardHandler), 1<<20
 	l, err := storage.OpenLog(c)
 	if err != nil {
 		t.Fatal(err)

@@ -16,7 +16,7 @@ import (
 func open(t *testing.T, fs vfs.FS) *storage.Log {
 	t.Helper()
 	c := storage.DefaultLogConfig("log")
-	c.FS, c.Logger, c.CacheBytes, c.MemTableBytes = fs, slog.New(slog.DiscardHandler), 1<<20, 1<<20
+	c.FS, c.Logger, c.SegmentBytes = fs, slog.New(slog.DiscardHandler), 1<<20
 	l, err := storage.OpenLog(c)
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func open(t *testing.T, fs vfs.FS) *fixture {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	lc, sc := storage.DefaultLogConfig("log"), storage.DefaultStateConfig("state")
-	lc.FS, lc.Logger, lc.MemTableBytes = fs, quiet, 1<<20
+	lc.FS, lc.Logger, lc.SegmentBytes = fs, quiet, 1<<20
 	sc.FS, sc.Logger, sc.MemTableBytes = fs, quiet, 1<<20
 	f := &fixture{t: t}
 	var err error

@@ -39,7 +39,7 @@ func open(t testing.TB, fs vfs.FS, clock *atomic.Int64) *stack {
 	fatal := func(err error) { t.Errorf("fatal: %v", err) }
 	logger, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
 	lc := storage.DefaultLogConfig("log")
-	lc.FS, lc.Logger, lc.Fatal, lc.MemTableBytes, lc.CacheBytes = fs, logger, fatal, 128<<10, 1<<20
+	lc.FS, lc.Logger, lc.Fatal, lc.SegmentBytes = fs, logger, fatal, 128<<10
 	var err error
 	if s.log, err = storage.OpenLog(lc); err != nil {
 		t.Fatalf("open log: %v", err)

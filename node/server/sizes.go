@@ -20,13 +20,10 @@ type sizes struct {
 	memory int64
 }
 
-// memTables of the log, and of the state, at most. The state's are small: what is written
-// again and again gathers in front of them, and what they hold must be applied again after a
-// crash.
-const (
-	memTables      = 4
-	stateMemTables = 3
-)
+// stateMemTables is how many memtables the state has, at most. They are small: what is
+// written again and again gathers in front of them, and what they hold must be applied
+// again after a crash.
+const stateMemTables = 3
 
 // process is what a process takes that the garbage collector does not know of.
 const process = 32 * mib
@@ -42,14 +39,10 @@ func (s sizes) heap() int64 {
 	return max(left, s.memory/2)
 }
 
-// stores is what the memtables and caches of both databases take.
-func (s sizes) stores() int64 {
-	return memTables*s.memTable() + stateMemTables*s.stateMemTable() + s.logCache() + s.stateCache()
-}
+// stores is what the state's memtables and cache take.
+func (s sizes) stores() int64 { return stateMemTables*s.stateMemTable() + s.stateCache() }
 
-func (s sizes) memTable() int64      { return s.share(64, 4*mib, 64*mib) }
 func (s sizes) stateMemTable() int64 { return s.share(128, 4*mib, 16*mib) }
-func (s sizes) logCache() int64      { return s.share(128, 2*mib, 64*mib) }
 func (s sizes) stateCache() int64    { return s.share(64, 4*mib, 128*mib) }
 
 // share is a part of the memory within bounds.
@@ -67,7 +60,7 @@ func (s sizes) actors(l *config.Limits) int {
 }
 
 func (s sizes) log(c *storage.LogConfig) {
-	c.MemTableBytes, c.MemTables, c.CacheBytes = uint64(s.memTable()), memTables, s.logCache()
+	c.SegmentBytes = s.share(16, 16*mib, 64*mib)
 }
 
 func (s sizes) state(c *storage.StateConfig) {

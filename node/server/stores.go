@@ -44,6 +44,7 @@ type disks struct {
 func openStores(d disks, s sizes) (*stores, error) {
 	logCfg := storage.DefaultLogConfig(filepath.Join(d.dir, "log"))
 	logCfg.FS, logCfg.Logger, logCfg.Registerer, logCfg.Fatal = d.fs, d.logger, d.reg, d.fatal
+	logCfg.Damaged = d.damaged
 	s.log(&logCfg)
 	stateCfg := storage.DefaultStateConfig(filepath.Join(d.dir, "state"))
 	stateCfg.FS, stateCfg.Logger, stateCfg.Fatal = d.fs, d.logger, d.fatal

@@ -71,13 +71,13 @@ func (n *disciplined) replay(t *testing.T) {
 		first, last := n.log.Bounds(g)
 		applied := appliedIn(t, n.state, g)
 		if last < n.acked[g] {
-			t.Fatalf("group %d: entry %d was acknowledged, the log ends at %d", g, n.acked[g], last)
+			t.Fatalf("group %d: entry %d was acknowledged, the log ends at %d: %v", g, n.acked[g], last, n.log.Damaged(g))
 		}
 		if applied+1 < first {
 			t.Fatalf("group %d: applied %d, but the log begins at %d: a hole", g, applied, first)
 		}
 		if applied > last {
-			t.Fatalf("group %d: applied %d, but the log ends at %d", g, applied, last)
+			t.Fatalf("group %d: applied %d, but the log ends at %d: %v", g, applied, last, n.log.Damaged(g))
 		}
 		n.applied[g], n.acked[g] = applied, last
 		for n.applied[g] < last {

@@ -1,5 +1,6 @@
 // Package storagetest states how storage.Log and storage.State behave, as tests that every
-// storage.KV passes below them: Pebble's, and the one in memory that the simulator uses.
+// storage.KV and storage.LogKV passes below them: Pebble, segment files, and the one in memory that the
+// simulator uses.
 package storagetest
 
 import (

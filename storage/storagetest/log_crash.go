@@ -124,6 +124,7 @@ func (m *logModel) check(t *testing.T, l *storage.Log) {
 	t.Helper()
 	for id := range storage.GroupID(crashGroups) {
 		g := &m.groups[id]
+		must(t, l.Damaged(id))
 		wantBounds(t, l, id, g.truncated.Index+1, g.last())
 		if len(g.entries) > 0 {
 			wantEntries(t, l, id, g.entries)
