@@ -244,7 +244,7 @@ func TestQuarantine(t *testing.T) {
 	}
 	t.Run("another replica's log", func(t *testing.T) {
 		n := openStores(t, fill(t))
-		if err := n.engine.AddGroup(0, 7, newToy(0, n.state)); !errors.Is(err, cluster.ErrQuarantined) {
+		if err := n.engine.AddGroup(0, 700, newToy(0, n.state)); !errors.Is(err, cluster.ErrQuarantined) {
 			t.Fatal(err)
 		}
 	})

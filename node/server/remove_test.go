@@ -63,6 +63,18 @@ func TestWhoIsCountedOn(t *testing.T) {
 	none[node(1)].Groups = none[node(1)].Groups[:1]
 	want(3, none, "partition 0 has no leader")
 	// One removed after the other, before meta has let go of the first.
+	wish := meta.GroupWish{Group: meta.MetaGroup}
+	for b := range byte(3) {
+		id, _ := v.ReplicaOn(meta.MetaGroup, node(b+1))
+		wish.Replicas = append(wish.Replicas, meta.ReplicaWish{Replica: id, Node: node(b + 1), Role: meta.Voter, Leader: b == 0})
+	}
+	apply(&meta.SetMap{Generation: v.Cluster.Generation, Groups: []meta.GroupWish{wish}})
+	p, _ := v.Placement(meta.MetaGroup)
+	settled := &meta.ReportGroup{Group: meta.MetaGroup, Version: p.Version, Term: 5}
+	for _, w := range wish.Replicas {
+		settled.Voters = append(settled.Voters, w.Replica)
+	}
+	apply(settled)
 	apply(&meta.SetNodeState{Node: node(3), State: meta.NodeRemoved})
 	r := map[identity.NodeID]*peerv1.ReportResponse{}
 	for b := range byte(3) {
