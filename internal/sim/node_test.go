@@ -117,6 +117,19 @@ func (t terms) has(index, term uint64) bool {
 	return i < uint64(len(t.list)) && t.list[i] == term
 }
 
+// overwrote says whether an entry of old has another term here. Only the leader of a
+// newer term does that, perhaps with entries of an older one than those that it
+// overwrites: these never had a majority.
+func (t terms) overwrote(old terms) bool {
+	for i, term := range old.list {
+		index := old.truncated + uint64(i) + 1
+		if index > t.truncated && index <= t.truncated+uint64(len(t.list)) && !t.has(index, term) {
+			return true
+		}
+	}
+	return false
+}
+
 func newNode(w *world, id int) *node {
 	n := &node{w: w, id: id}
 	n.empty()

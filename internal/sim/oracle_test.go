@@ -450,8 +450,9 @@ func (o *oracle) kept(n *node, g *group, was, is *mirror) {
 		return
 	}
 	last := x.truncated + uint64(len(x.list))
-	newer := len(y.list) > 0 && y.list[len(y.list)-1] > x.list[len(x.list)-1] // it was overwritten
-	if term := x.list[len(x.list)-1]; !newer && !y.has(last, term) {
+	term := x.list[len(x.list)-1]
+	newer := len(y.list) > 0 && y.list[len(y.list)-1] > term // it was overwritten
+	if !newer && !y.has(last, term) && !(b.Term > term && y.overwrote(x)) {
 		o.w.violate("node %d: the replica of group %d had entry %d of term %d, and has it no more", n.id, g.id, last, term)
 	}
 }
