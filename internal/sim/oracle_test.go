@@ -451,8 +451,8 @@ func (o *oracle) kept(n *node, g *group, was, is *mirror) {
 	}
 	last := x.truncated + uint64(len(x.list))
 	term := x.list[len(x.list)-1]
-	newer := len(y.list) > 0 && y.list[len(y.list)-1] > term // it was overwritten
-	if !newer && !y.has(last, term) && !(b.Term > term && y.overwrote(x)) {
+	overwritten := len(y.list) > 0 && y.list[len(y.list)-1] > term || b.Term > term && y.overwrote(x)
+	if !overwritten && !y.has(last, term) {
 		o.w.violate("node %d: the replica of group %d had entry %d of term %d, and has it no more", n.id, g.id, last, term)
 	}
 }
