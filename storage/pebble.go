@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -21,7 +20,7 @@ type pebbleKV struct {
 	witness *witness
 	last    atomic.Uint64 // number of the last commit
 	closed  atomic.Bool
-	free    freeBatches
+	free    freeList[pebbleBatch] // Pebble's own pool drops buffers over 1 MiB
 
 	stages    pebbleStages
 	stageFile int // the most bytes of a staged table
@@ -192,44 +191,4 @@ func (p *pebbleKV) Close() error {
 	p.free.close()
 	defer p.cache.Unref()
 	return p.faults.or(errors.Join(p.db.Close(), p.witness.close()))
-}
-
-// freeBatches keeps a few batches with their buffers. Pebble's own pool drops buffers over
-// 1 MiB and loses the rest at each garbage collection; a batch then grows by doubling again.
-type freeBatches struct {
-	mu     sync.Mutex
-	list   []*pebbleBatch
-	closed bool
-}
-
-const (
-	freeBatchCount = 4
-	freeBatchBytes = 8 << 20
-)
-
-func (f *freeBatches) get() *pebbleBatch {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if n := len(f.list); n > 0 {
-		b := f.list[n-1]
-		f.list = f.list[:n-1]
-		return b
-	}
-	return nil
-}
-
-func (f *freeBatches) put(b *pebbleBatch) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed || len(f.list) == freeBatchCount {
-		return false
-	}
-	f.list = append(f.list, b)
-	return true
-}
-
-func (f *freeBatches) close() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.list, f.closed = nil, true
 }

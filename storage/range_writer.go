@@ -78,9 +78,6 @@ func (e *RangeWriter) Add(key, value []byte) error {
 	return nil
 }
 
-// Amount is what was added so far.
-func (e *RangeWriter) Amount() Amount { return e.amount }
-
 // Close writes what is left and the end of the stream. It does not close what lies below.
 func (e *RangeWriter) Close() error {
 	if e.err == nil && len(e.buf) > rangeFrameSize {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"sync"
 )
 
 // segmentBatch gathers one frame. Chunks are put where they will be written from: in front of them
@@ -88,7 +87,9 @@ func (b *segmentBatch) reuse() {
 	clear(b.ops)
 	clear(b.smalls)
 	b.buf, b.ops, b.smalls, b.err = b.buf[:b.room], b.ops[:0], b.smalls[:0], nil
-	b.log.free.put(b)
+	if cap(b.buf) <= freeBatchBytes {
+		b.log.free.put(b)
+	}
 }
 
 // gather takes the small records that were filled in, and makes one op of all chunks of an entry.
@@ -168,28 +169,3 @@ func (b *segmentBatch) makeRoom(n int) {
 
 // bytes is the sealed frame.
 func (b *segmentBatch) bytes() []byte { return b.buf[b.room-len(b.block):] }
-
-// freeSegmentBatches keeps a few batches with their buffers.
-type freeSegmentBatches struct {
-	mu   sync.Mutex
-	list []*segmentBatch
-}
-
-func (f *freeSegmentBatches) get() *segmentBatch {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if n := len(f.list); n > 0 {
-		b := f.list[n-1]
-		f.list = f.list[:n-1]
-		return b
-	}
-	return nil
-}
-
-func (f *freeSegmentBatches) put(b *segmentBatch) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.list) < freeBatchCount && cap(b.buf) <= freeBatchBytes {
-		f.list = append(f.list, b)
-	}
-}

@@ -40,7 +40,7 @@ type segmentLog struct {
 	spares  []spare
 	leaving []leaving
 	closed  bool
-	free    freeSegmentBatches
+	free    freeList[segmentBatch]
 
 	mu       sync.RWMutex // of what readers look at; never held while the disk works
 	index    *segmentIndex

@@ -29,7 +29,7 @@ type State struct {
 	kv      KV
 	log     *slog.Logger
 	buffers buffers
-	batches batches
+	batches freeList[StateBatch] // one is filled for each entry
 }
 
 // NewState opens the state that a KV holds. The State owns the KV from then on.

@@ -3,7 +3,6 @@ package storage
 import (
 	"fmt"
 	"slices"
-	"sync"
 )
 
 // writeKind is what a StateBatch does with a key.
@@ -29,38 +28,12 @@ type batchWrite struct {
 	keyLen, value int // their lengths
 }
 
-// batches are used again: one is filled for each entry.
-type batches struct {
-	mu   sync.Mutex
-	free []*StateBatch
-}
-
 const (
-	maxFreeBatches = 4
 	// directBytes is how much is committed without the detour by the buffer: payloads.
 	directBytes = 128 << 10
 	// writeOverhead is what a record takes in a batch of the KV beside key and value, at most.
 	writeOverhead = 16
 )
-
-func (p *batches) get() *StateBatch {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := len(p.free); n > 0 {
-		b := p.free[n-1]
-		p.free = p.free[:n-1]
-		return b
-	}
-	return nil
-}
-
-func (p *batches) put(b *StateBatch) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.free) < maxFreeBatches && cap(b.bytes) <= 4*directBytes {
-		p.free = append(p.free, b)
-	}
-}
 
 func (b *StateBatch) reserve(kind writeKind, keyLen, valueLen int) (key, value []byte) {
 	at := len(b.bytes)
@@ -121,7 +94,9 @@ func (b *StateBatch) Discard() { b.release() }
 func (b *StateBatch) release() {
 	s := b.state
 	b.state, b.writes, b.bytes = nil, b.writes[:0], b.bytes[:0]
-	s.batches.put(b)
+	if cap(b.bytes) <= 4*directBytes {
+		s.batches.put(b)
+	}
 }
 
 // family is that of all keys; one is false if they are of several, or of none.

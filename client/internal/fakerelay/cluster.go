@@ -211,22 +211,10 @@ func (d *Node) routes() (*codec.Raw, <-chan struct{}) {
 
 // PublishStream takes frames, answers each, and says who leads.
 func (d *Node) PublishStream(s grpc.BidiStreamingServer[waystationv1.PublishStreamRequest, waystationv1.PublishStreamResponse]) error {
-	frames := make(chan *codec.PublishFrame)
-	failed := make(chan error, 1)
-	go func() {
-		for {
-			f := new(codec.PublishFrame)
-			if err := s.RecvMsg(f); err != nil {
-				failed <- err
-				return
-			}
-			select {
-			case frames <- f:
-			case <-s.Context().Done():
-				return
-			}
-		}
-	}()
+	frames, failed := received(s.Context(), func() (*codec.PublishFrame, error) {
+		f := new(codec.PublishFrame)
+		return f, s.RecvMsg(f)
+	})
 	var index uint64
 	var changed <-chan struct{}
 	tell := !d.Old

@@ -28,23 +28,11 @@ func (r *Relay) PublishStream(s grpc.BidiStreamingServer[waystationv1.PublishStr
 			return err
 		}
 	}
-	frames := make(chan *codec.PublishFrame)
-	failed := make(chan error, 1)
+	frames, failed := received(s.Context(), func() (*codec.PublishFrame, error) {
+		f := new(codec.PublishFrame)
+		return f, s.RecvMsg(f)
+	})
 	cut := r.cutting()
-	go func() {
-		for {
-			f := new(codec.PublishFrame)
-			if err := s.RecvMsg(f); err != nil {
-				failed <- err
-				return
-			}
-			select {
-			case frames <- f:
-			case <-s.Context().Done():
-				return
-			}
-		}
-	}()
 	var index uint64
 	for {
 		select {

@@ -56,22 +56,7 @@ func (r *Relay) Work(s grpc.BidiStreamingServer[waystationv1.WorkRequest, waysta
 	if err := s.Send(&waystationv1.WorkResponse{Ready: true, Deliveries: again}); err != nil {
 		return err
 	}
-	requests := make(chan *waystationv1.WorkRequest)
-	failed := make(chan error, 1)
-	go func() {
-		for {
-			req, err := s.Recv()
-			if err != nil {
-				failed <- err
-				return
-			}
-			select {
-			case requests <- req:
-			case <-s.Context().Done():
-				return
-			}
-		}
-	}()
+	requests, failed := received(s.Context(), s.Recv)
 	requested := first
 	for {
 		resp, next, changed := r.turn(se, requested)
