@@ -79,10 +79,11 @@ func (d *delegate) NotifyLeave(n *memberlist.Node) {
 	if err != nil {
 		return
 	}
-	was, ok := d.members.remove(m.Node)
-	if ok && !was.Self && was.State != Leaving {
-		d.lost.add(was)
-	}
+	d.members.remove(m.Node, func(was Member) {
+		if !was.Self && was.State != Leaving {
+			d.lost.add(was)
+		}
+	})
 }
 
 // NotifyConflict passes a name at two addresses on.

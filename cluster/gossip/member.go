@@ -54,16 +54,16 @@ func (s *members) put(m Member) {
 	s.publish()
 }
 
-// remove notes a member that failed or left, and returns it as it was.
-func (s *members) remove(n identity.NodeID) (Member, bool) {
+// remove notes a member that failed or left. note gets it as it was, before anybody
+// can see that it is gone.
+func (s *members) remove(n identity.NodeID, note func(was Member)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m, ok := s.all[n]
-	if ok {
+	if was, ok := s.all[n]; ok {
+		note(was)
 		delete(s.all, n)
 		s.publish()
 	}
-	return m, ok
 }
 
 // room says whether one more name may be learned.
