@@ -39,6 +39,7 @@ type Gossip struct {
 	insists atomic.Int32  // how often the others are still to be told of this life
 	joinNow chan struct{} // the seeds changed, or insists
 	renew   chan struct{} // the record changed
+	own     sync.Mutex    // one change of this node's own entry at a time
 	random  source
 
 	life    sync.Mutex // guards the two flags; never held while waiting
@@ -154,11 +155,20 @@ func (g *Gossip) renewing() {
 	for {
 		select {
 		case <-g.renew:
-			_ = g.list.UpdateNode(noWait) // its one error is that it did not wait
+			_ = g.update(noWait) // its one error is that it did not wait
 		case <-g.ctx.Done():
 			return
 		}
 	}
+}
+
+// update tells the others this node's record, and waits until they were told or
+// until timeout. memberlist reads the entry of its own node without a lock there,
+// while another update writes it: hence one at a time.
+func (g *Gossip) update(timeout time.Duration) error {
+	g.own.Lock()
+	defer g.own.Unlock()
+	return g.list.UpdateNode(timeout)
 }
 
 // Leave tells the others that this node goes, so that none of them takes it for
@@ -194,7 +204,7 @@ func (g *Gossip) leave(timeout time.Duration) error {
 	begun := time.Now()
 	// memberlist's own word of it drops the record from what is still to be sent,
 	// so the record, by which others tell a leave from a failure, goes first.
-	if err := g.list.UpdateNode(max(timeout/2, time.Millisecond)); err != nil {
+	if err := g.update(max(timeout/2, time.Millisecond)); err != nil {
 		g.log.Debug("the others may not hear why this node is gone", "error", err)
 	}
 	if err := g.list.Leave(max(timeout-time.Since(begun), time.Millisecond)); err != nil {

@@ -132,6 +132,26 @@ func TestStopTwiceAndLeaveAfterIt(t *testing.T) {
 	}
 }
 
+// A node tells of its last record while it leaves: under the race detector this
+// finds two updates of memberlist at a time.
+func TestUpdateWhileLeaving(t *testing.T) {
+	for range 20 {
+		g := start(t, 1)
+		if err := g.UpdateMeta(Meta{Node: node(1), State: Serving}); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Leave(t.Context(), time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if m, ok := find(g, 1); ok && m.State != Leaving {
+			t.Errorf("left as %v", m.State)
+		}
+		if err := g.Stop(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Whoever stops gives its metrics and its port back.
 func TestStartAgainOnTheSamePort(t *testing.T) {
 	a := start(t, 1)
