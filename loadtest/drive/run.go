@@ -240,9 +240,7 @@ func (r *run) carryOut(ctx context.Context) error {
 	if r.o.Work {
 		err = r.drain(ctx)
 		stopWorkers()
-		r.account()
 	} else {
-		r.account()
 		r.enter("reading back")
 		err = r.readback.run(ctx)
 	}
@@ -267,9 +265,11 @@ func (r *run) load(ctx context.Context) {
 	sleep(ctx, r.o.Warmup-r.clock.now())
 	r.enter("load")
 	r.gap.Begin(r.clock.now())
+	before := r.usage()
 	begin, from := r.verifier.Live(), r.clock.now()
 	sleep(ctx, r.o.Warmup+r.o.Duration-r.clock.now())
 	end, to := r.verifier.Live(), r.clock.now()
+	r.account(before)
 	r.gap.End(to)
 	r.figures.Measured = to - from
 	r.figures.Acked, r.figures.Settled = end.Acked-begin.Acked, end.Settled-begin.Settled
@@ -304,11 +304,21 @@ func (r *run) flush(ctx context.Context) {
 	}
 }
 
-// account takes what the nodes have used for the load and the work.
-func (r *run) account() {
-	if r.cfg.Fleet != nil {
-		usage := r.cfg.Fleet.Usage()
-		r.figures.Usage = &usage
+// usage is what the nodes have taken so far, nil of targets.
+func (r *run) usage() *report.Usage {
+	if r.cfg.Fleet == nil {
+		return nil
+	}
+	u := r.cfg.Fleet.Usage()
+	return &u
+}
+
+// account takes what the nodes took since an earlier look: for the load that is measured, and neither
+// for their start, the warm-up nor the reading back.
+func (r *run) account(before *report.Usage) {
+	if now := r.usage(); now != nil && before != nil {
+		spent := now.Since(*before)
+		r.figures.Usage = &spent
 	}
 }
 

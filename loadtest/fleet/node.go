@@ -33,7 +33,9 @@ type Node struct {
 	leaving bool       // the cluster was told that it goes: it may end by itself
 	died    chan error // one unexpected end at most
 
-	usage usage
+	tally   sync.Mutex // of what follows; never held for long: figures are taken while a fault is done
+	usage   usage
+	running int // the process that usage does not count yet; 0: none
 }
 
 // StartNode starts a node in a folder of its own under dir and waits until it
@@ -97,6 +99,9 @@ func (n *Node) tryStart(ctx context.Context) error {
 	// The next incarnation is to be found where this one is.
 	n.spec.Addresses.keep(addresses)
 	n.process = p
+	n.tally.Lock()
+	n.running = p.pid()
+	n.tally.Unlock()
 	go n.watch(p)
 	return nil
 }
@@ -127,7 +132,7 @@ func (n *Node) gone() bool { return n.stopped || n.process == nil || n.process.e
 
 // strike ends the process without warning and waits for its end. It is called under mu.
 func (n *Node) strike() {
-	n.usage.leave(n.process.pid())
+	n.tallyUp()
 	killed := n.process
 	n.process = nil
 	killed.kill()
@@ -197,7 +202,7 @@ func (n *Node) Drain() error {
 
 // drain is called under mu. A node that does not end is killed.
 func (n *Node) drain() error {
-	n.usage.leave(n.process.pid())
+	n.tallyUp()
 	p := n.process
 	n.process = nil
 	defer func() { _ = p.stdin.Close() }()
@@ -275,14 +280,21 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Usage returns what the node has taken so far, over all incarnations.
-func (n *Node) Usage() report.Usage {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.gone() {
-		return n.usage.total(0, n.spec.DataDir)
+// tallyUp takes account of a process that is about to end.
+func (n *Node) tallyUp() {
+	n.tally.Lock()
+	defer n.tally.Unlock()
+	if n.running != 0 {
+		n.usage.leave(n.running)
 	}
-	return n.usage.total(n.process.pid(), n.spec.DataDir)
+	n.running = 0
+}
+
+// Usage returns what the node has taken so far, over all incarnations. It waits for no fault.
+func (n *Node) Usage() report.Usage {
+	n.tally.Lock()
+	defer n.tally.Unlock()
+	return n.usage.total(n.running, n.spec.DataDir)
 }
 
 // Stop ends the node and waits for its end. A second call does nothing. The
@@ -294,6 +306,7 @@ func (n *Node) Stop() {
 		return
 	}
 	n.stopped = true
+	n.tallyUp()
 	if n.process != nil {
 		n.process.kill()
 		_ = n.process.stdin.Close()

@@ -56,7 +56,7 @@ type Figures struct {
 	Nodes          int
 	Partitions     int
 	Seed           uint64
-	// Usage of the run's own nodes; nil for targets.
+	// Usage of the run's own nodes in the measured time, but for the peak; nil for targets.
 	Usage *Usage
 }
 
@@ -68,6 +68,21 @@ type Usage struct {
 	CPU time.Duration
 	// DiskBytes were written.
 	DiskBytes int64
+}
+
+// Since returns what was taken after an earlier look. The peak stays that of all the time; what
+// one of the two does not tell, or cannot have shrunk and did, is not known.
+func (u Usage) Since(earlier Usage) Usage {
+	u.CPU = since(u.CPU, earlier.CPU)
+	u.DiskBytes = since(u.DiskBytes, earlier.DiskBytes)
+	return u
+}
+
+func since[T ~int64](now, earlier T) T {
+	if earlier < 0 || now < earlier {
+		return -1
+	}
+	return now - earlier
 }
 
 // New makes a report of an account and the figures.
@@ -85,7 +100,7 @@ func New(t verify.Totals, f Figures) Report {
 		r.AckedPerS, r.SettledPerS = round(float64(f.Acked)/s), round(float64(f.Settled)/s)
 	}
 	if u := f.Usage; u != nil {
-		acked := float64(max(t.Acked, 1))
+		acked := float64(max(f.Acked, 1))
 		r.RSSMb = known(u.RSSBytes >= 0, float64(u.RSSBytes)/(1<<20))
 		r.CPUSPerMillion = known(u.CPU >= 0, u.CPU.Seconds()/acked*1e6)
 		r.DiskBytesPerPacket = known(u.DiskBytes >= 0, float64(u.DiskBytes)/acked)

@@ -78,10 +78,28 @@ func TestJSONFields(t *testing.T) {
 	}
 }
 
+// What a run's nodes took before the measured time is not the load's; of a folder that shrank nobody
+// knows what was written.
+func TestUsageSince(t *testing.T) {
+	before := Usage{RSSBytes: 1 << 20, CPU: 3 * time.Second, DiskBytes: 500}
+	for _, tc := range []struct{ now, want Usage }{
+		{Usage{RSSBytes: 2 << 20, CPU: 5 * time.Second, DiskBytes: 700}, Usage{RSSBytes: 2 << 20, CPU: 2 * time.Second, DiskBytes: 200}},
+		{Usage{RSSBytes: -1, CPU: -1, DiskBytes: 400}, Usage{RSSBytes: -1, CPU: -1, DiskBytes: -1}},
+	} {
+		if got := tc.now.Since(before); got != tc.want {
+			t.Errorf("got %+v, want %+v", got, tc.want)
+		}
+	}
+	unknown := Usage{RSSBytes: -1, CPU: -1, DiskBytes: -1}
+	if got := (Usage{RSSBytes: 1, CPU: 1, DiskBytes: 1}).Since(unknown); got != (Usage{RSSBytes: 1, CPU: -1, DiskBytes: -1}) {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestFigures(t *testing.T) {
 	r := New(verify.Totals{Acked: 2_000_000}, Figures{
 		Measured: 15 * time.Second, Acked: 1_500_000, Settled: 750_000, Gap: 1500 * time.Microsecond,
-		Usage: &Usage{RSSBytes: 100 << 20, CPU: 9 * time.Second, DiskBytes: 3_400_000_000},
+		Usage: &Usage{RSSBytes: 100 << 20, CPU: 9 * time.Second, DiskBytes: 3_000_000_000},
 	})
 	for _, f := range []struct {
 		name      string
@@ -91,8 +109,9 @@ func TestFigures(t *testing.T) {
 		{"settled_per_s", r.SettledPerS, 50_000},
 		{"max_gap_ms", r.MaxGapMs, 1.5},
 		{"rss_mb", *r.RSSMb, 100},
-		{"cpu_s_per_million", *r.CPUSPerMillion, 4.5},
-		{"disk_bytes_per_packet", *r.DiskBytesPerPacket, 1700},
+		// Of the measured time, as the packets are by which it is divided: not of all that were sent.
+		{"cpu_s_per_million", *r.CPUSPerMillion, 6},
+		{"disk_bytes_per_packet", *r.DiskBytesPerPacket, 2000},
 	} {
 		if f.got != f.want {
 			t.Errorf("%s: got %v, want %v", f.name, f.got, f.want)
@@ -102,7 +121,7 @@ func TestFigures(t *testing.T) {
 	if err := r.WriteText(&b, true); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"100000 acknowledged/s", "100 MB", "4.50 CPU", "verdict", "ok"} {
+	for _, want := range []string{"100000 acknowledged/s", "100 MB", "6.00 CPU", "verdict", "ok"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("text lacks %q:\n%s", want, b.String())
 		}
