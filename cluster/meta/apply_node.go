@@ -126,7 +126,9 @@ func dispensable(v *View, n Node) error {
 // majorityWithout says whether the group has a majority without n, whoever its
 // voters are by now: those that were reported last, if the group was settled, and
 // else anything between them and what the map wants, or wanted in a version that
-// nobody has reported under.
+// nobody has reported under. A group that was on its way when it reported may be on
+// it still while the map wants something else by now; how few voters it was to have
+// is not known any more, and may have been one.
 func majorityWithout(v *View, n Node, p *Placement) bool {
 	least, wanted := len(p.Voters), 0
 	mine, gone := false, 0
@@ -146,6 +148,9 @@ func majorityWithout(v *View, n Node, p *Placement) bool {
 	}
 	if p.Moving() {
 		least = min(least, wanted)
+	}
+	if p.Reported != p.Version && !p.Settled {
+		least = min(least, 1)
 	}
 	return !mine || gone <= (least-1)/2
 }

@@ -165,6 +165,46 @@ func TestANeededNodeIsNotRemoved(t *testing.T) {
 	remove(b, ErrLastCopies) // c alone is none
 }
 
+// A group on its way to one voter goes on to it, though the map wants three again by
+// now, until its leader has seen that map and says so.
+func TestANodeThatAnOlderMapCountsOnIsNotRemoved(t *testing.T) {
+	r := grown(t)
+	a := identity.NodeID{1}
+	report := func(term uint64, voters, learners []storage.ReplicaID) {
+		t.Helper()
+		if err := r.report(term, voters, learners); err != nil {
+			t.Fatal(err)
+		}
+	}
+	report(5, ids(2, 8, 9), nil)
+	for id := MetaGroup; id <= PartitionGroup(r.view.Cluster.Partitions-1); id++ {
+		if id == 1 {
+			continue
+		}
+		has, _ := r.view.ReplicaOn(id, identity.NodeID{2})
+		r.must(&SetMap{r.view.Cluster.Generation, []GroupWish{{id, []ReplicaWish{{has, identity.NodeID{2}, Voter, true}}}}, ""})
+		p, _ := r.view.Placement(id)
+		r.must(&ReportGroup{Group: id, Version: p.Version, Term: 5, Voters: ids(r.view.Wish(id)[0].ID)})
+	}
+	three := r.wish()
+	one := r.wish()
+	one.Replicas = one.Replicas[:1]
+	if err := r.set(one); err != nil {
+		t.Fatal(err)
+	}
+	report(5, ids(2, 8, 9), nil) // it sees the map, and makes its first voter the only one
+	if err := r.set(three); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.apply(&SetNodeState{a, NodeRemoved}).Err; !errors.Is(err, ErrLastCopies) {
+		t.Fatalf("%v, want %v", err, ErrLastCopies)
+	}
+	report(5, ids(2, 8, 9), nil) // three, by the newest map
+	if err := r.apply(&SetNodeState{a, NodeRemoved}).Err; err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestFeatureLevel(t *testing.T) {
 	r := newRunner(t)
 	r.must(initCommand())
