@@ -167,6 +167,15 @@ func (g *group) leave() Step {
 		g.wait("its voters are changing")
 		return Step{}
 	}
+	if !slices.Contains(g.in.Conf.Voters, g.in.Self) {
+		for _, anyNode := range []bool{false, true} {
+			if s, ok := g.handOver(g.in.Conf.Voters, anyNode); ok {
+				return s
+			}
+		}
+		g.wait("%s leads and is to vote no more", g.label(g.in.Self))
+		return Step{}
+	}
 	g.m.jointSince = g.in.Now
 	return Step{Kind: Change, Change: &pb.ConfChangeV2{}, Text: g.name() + ": leave the joint configuration"}
 }

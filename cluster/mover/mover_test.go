@@ -129,6 +129,26 @@ func TestAJointConfigurationIsLeft(t *testing.T) {
 	t.Fatal("it stays joint")
 }
 
+// Who is to vote no more hands over first: it would take itself out.
+func TestAJointConfigurationIsNotLeftByWhoLeaves(t *testing.T) {
+	y := newToy(t.Fatalf)
+	y.conf = replica.Conf{Voters: []storage.ReplicaID{7}, Outgoing: []storage.ReplicaID{2, 7}, AutoLeave: true}
+	for range 40 {
+		y.now += 200 * time.Millisecond
+		in := y.input(y.view)
+		in.Progress = []replica.Progress{{Replica: 7, Match: y.commit, Active: true}}
+		s := y.mover.Plan(in)
+		if s.Kind == Wait {
+			continue
+		}
+		if s.Kind != Transfer || s.To != 7 {
+			t.Fatalf("after %s: %+v", y.now, s)
+		}
+		return
+	}
+	t.Fatal("it leads on")
+}
+
 func TestNothingToDoForAnUnknownGroup(t *testing.T) {
 	y := newToy(t.Fatalf)
 	in := y.input(&meta.View{})

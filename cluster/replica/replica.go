@@ -243,8 +243,32 @@ func (r *Replica) Applied(job *ApplyJob) {
 			r.applyConf(&job.Entries[i])
 		}
 	}
+	r.handOn()
 	r.deliver(job.responses)
 	r.leaving = r.conf.Joint() && r.conf.AutoLeave
+}
+
+// handOn has a leader that is to vote no more begin to hand over before it hears
+// that its joint configuration can be left: until it has, raft leaves none. It
+// would step down where the change is applied, with entries behind it that nobody
+// else has; and those that do not know yet that it is committed need its vote,
+// which it gives to nobody whose log ends before its own.
+func (r *Replica) handOn() {
+	if !r.conf.Joint() || !r.conf.AutoLeave || slices.Contains(r.conf.Voters, r.cfg.ID) {
+		return
+	}
+	var to Progress
+	for _, p := range r.Progress() {
+		if !slices.Contains(r.conf.Voters, p.Replica) {
+			continue
+		}
+		if to.Replica == 0 || p.Active && !to.Active || p.Active == to.Active && p.Match > to.Match {
+			to = p
+		}
+	}
+	if to.Replica != 0 {
+		r.rn.TransferLeader(uint64(to.Replica))
+	}
 }
 
 // applyConf has raft switch to the configuration that the apply loop stored.
