@@ -133,6 +133,23 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// The load lasts until the nodes have gone through what was asked for, and a restart
+// falls into what is measured.
+func TestStagesAreFinishedUnderLoad(t *testing.T) {
+	code, stdout, stderr := loadtest(t, short+"--grow 1,2,1 --workload synthetic --repos 20 --rate 200")
+	if code != exitGood || !strings.Contains(stderr, "! shrink from 2 to 1 nodes") || !strings.Contains(stderr, "after --duration, until") {
+		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	decode(t, stdout)
+	code, stdout, stderr = loadtest(t, short+"--rolling-restart --workload synthetic --repos 20 --rate 200")
+	if code != exitGood || !strings.Contains(stderr, "! restart node-1") {
+		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	if r := decode(t, stdout); r.MaxGapMs < 10 {
+		t.Errorf("the longest gap is %v ms: the restart was not measured\n%s", r.MaxGapMs, stderr)
+	}
+}
+
 // Real nodes with proxies between them, where there may be no rights for more: they
 // become a cluster, one is cut off, and nothing is lost.
 func TestPartitionsThroughProxies(t *testing.T) {

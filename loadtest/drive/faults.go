@@ -15,8 +15,9 @@ import (
 type Fleet interface {
 	// Do carries a fault out and returns once it is over.
 	Do(ctx context.Context, f options.Fault, began func(what string)) error
-	// RollingRestart drains and starts each node, in turn; load's end ends it between two nodes.
-	RollingRestart(load, life context.Context, began func(what string)) error
+	// RollingRestart drains and starts each of its n nodes, in turn: node i once turn(i, n)
+	// has returned; false ends it there.
+	RollingRestart(ctx context.Context, turn func(i, n int) bool, began func(what string)) error
 	// Resize changes the number of nodes.
 	Resize(ctx context.Context, n int, began func(what string)) error
 	// Died yields the reason when a node ends by itself.
@@ -27,10 +28,11 @@ type Fleet interface {
 
 // faults happen as long as there is load.
 type faults struct {
-	fleet    Fleet
-	outages  *outages
-	now      func() time.Duration
-	duration time.Duration // of the load, warm-up included
+	fleet   Fleet
+	outages *outages
+	now     func() time.Duration
+	// warmup and duration of the load; duration includes the warm-up.
+	warmup, duration time.Duration
 }
 
 // run does one fault again and again until ctx ends. What has begun is finished:
@@ -55,10 +57,13 @@ func (f *faults) run(ctx, life context.Context, fault options.Fault) error {
 	}
 }
 
-// roll restarts all nodes in turn, once.
-func (f *faults) roll(ctx, life context.Context) error {
+// roll restarts all nodes in turn, once, spread over the time that figures are taken of.
+func (f *faults) roll(ctx context.Context) error {
+	turn := func(i, n int) bool {
+		return sleep(ctx, f.warmup+(f.duration-f.warmup)*time.Duration(i)/time.Duration(n)-f.now())
+	}
 	over := func() {}
-	err := f.fleet.RollingRestart(ctx, life, func(what string) {
+	err := f.fleet.RollingRestart(ctx, turn, func(what string) {
 		over()
 		over = f.outages.strike("restart", what, f.now())
 	})
@@ -70,14 +75,14 @@ func (f *faults) roll(ctx, life context.Context) error {
 }
 
 // resize goes through the numbers of nodes, each for an equal part of the load.
-func (f *faults) resize(ctx, life context.Context, stages []int) error {
+func (f *faults) resize(ctx context.Context, stages []int) error {
 	for i, n := range stages {
 		begin := f.duration * time.Duration(i) / time.Duration(len(stages))
 		if !sleep(ctx, begin-f.now()) {
 			return nil
 		}
 		var over func()
-		err := f.fleet.Resize(life, n, func(what string) { over = f.outages.strike("resize", what, f.now()) })
+		err := f.fleet.Resize(ctx, n, func(what string) { over = f.outages.strike("resize", what, f.now()) })
 		if over != nil {
 			over()
 		}

@@ -93,6 +93,8 @@ type run struct {
 	// background are the goroutines that end with the run's context.
 	background sync.WaitGroup
 	figures    report.Figures
+	// longer is how long the load went on after its time, for the stages' sake.
+	longer time.Duration
 	// confirmed counts packets whose settlement was accepted without an answer.
 	confirmed int
 	// missing describes lost packets, a few.
@@ -101,6 +103,9 @@ type run struct {
 
 // maxInFlight bounds the contents that wait for receipts, in bytes.
 const maxInFlight = 256 << 20
+
+// maxRun is longer than any run.
+const maxRun = 24 * time.Hour
 
 // workDepth is how many windows of acknowledged packets may wait for the
 // workers before a closed loop waits for them.
@@ -127,15 +132,19 @@ func newRun(ctx context.Context, fail context.CancelCauseFunc, cfg Config) (_ *r
 		window = min(window, max(8, maxInFlight/max(1, o.Size)))
 	}
 	begin, end := o.Warmup, o.Warmup+o.Duration
+	until := end
+	if o.Staged() {
+		until = maxRun // the load lasts until the nodes are as they were asked to be
+	}
 	r.publisher = &publisher{
 		sender: r.sending, stream: cfg.Stream, verifier: r.verifier, names: r.names, clock: r.clock,
 		rate: o.Rate, withID: o.IDs == options.ByID, before: o.Resend / 2, after: o.Resend / 2, random: rand.New(rand.NewPCG(o.Seed, 3)),
-		ack: &meter{latency: report.NewLatency(), begin: begin, end: end}, gap: r.gap,
+		ack: &meter{latency: report.NewLatency(), begin: begin, end: until}, gap: r.gap,
 		slots: slots{window: window},
 	}
 	r.newResends(window)
 	r.worker.verifier, r.worker.clock = r.verifier, r.clock
-	r.worker.delivery = &meter{latency: report.NewLatency(), begin: begin, end: end}
+	r.worker.delivery = &meter{latency: report.NewLatency(), begin: begin, end: until}
 	r.readback = &readback{reader: r.sending, verifier: r.verifier, names: r.names}
 	if o.Work {
 		r.publisher.backlog = int64(workDepth * window)
@@ -146,7 +155,7 @@ func newRun(ctx context.Context, fail context.CancelCauseFunc, cfg Config) (_ *r
 	r.outages = newOutages(len(r.names.repos), r.partitionOf, r.happened)
 	r.publisher.outages = r.outages
 	if cfg.Fleet != nil {
-		r.faults = &faults{fleet: cfg.Fleet, outages: r.outages, now: r.clock.now, duration: end}
+		r.faults = &faults{fleet: cfg.Fleet, outages: r.outages, now: r.clock.now, warmup: begin, duration: end}
 	}
 	return r, nil
 }
@@ -260,7 +269,9 @@ func (r *run) load(ctx context.Context) {
 	for i := range historyAskers {
 		r.spawn(&load, func() error { return r.asker.run(loading, r.o.Seed+uint64(i)) })
 	}
+	var stages sync.WaitGroup
 	r.startFaults(loading, ctx, &load)
+	r.startStages(ctx, &stages)
 	r.enter("warming up")
 	sleep(ctx, r.o.Warmup-r.clock.now())
 	r.enter("load")
@@ -268,6 +279,7 @@ func (r *run) load(ctx context.Context) {
 	before := r.usage()
 	begin, from := r.verifier.Live(), r.clock.now()
 	sleep(ctx, r.o.Warmup+r.o.Duration-r.clock.now())
+	r.finishStages(&stages)
 	end, to := r.verifier.Live(), r.clock.now()
 	r.account(before)
 	r.gap.End(to)
@@ -285,12 +297,32 @@ func (r *run) startFaults(loading, life context.Context, load *sync.WaitGroup) {
 	for _, fault := range r.o.Faults {
 		r.spawn(load, func() error { return r.faults.run(loading, life, fault) })
 	}
+}
+
+// startStages has the nodes go through what was asked for once, from the first to
+// the last: under load, and to its end, however long that takes.
+func (r *run) startStages(ctx context.Context, stages *sync.WaitGroup) {
+	if r.faults == nil {
+		return
+	}
 	if r.o.RollingRestart {
-		r.spawn(load, func() error { return r.faults.roll(loading, life) })
+		r.spawn(stages, func() error { return r.faults.roll(ctx) })
 	}
 	if len(r.o.Grow) > 0 {
-		r.spawn(load, func() error { return r.faults.resize(loading, life, r.o.Grow) })
+		r.spawn(stages, func() error { return r.faults.resize(ctx, r.o.Grow) })
 	}
+}
+
+// finishStages waits for them: a run that ended in between would have shown less
+// than it was asked for, and not said so.
+func (r *run) finishStages(stages *sync.WaitGroup) {
+	if !r.o.Staged() {
+		return
+	}
+	r.enter("load, until the nodes are as asked")
+	begin := r.clock.now()
+	stages.Wait()
+	r.longer = r.clock.now() - begin
 }
 
 // flush waits for what is in flight. What has no receipt after it counts as unknown.
@@ -351,6 +383,9 @@ func (r *run) historyNotes(h history.Result) []string {
 func (r *run) notes() (notes []string) {
 	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
 	notes = append(notes, r.outages.summary()...)
+	if longer := r.longer.Round(100 * time.Millisecond); longer > 0 {
+		note("the load went on for %v after --duration, until the nodes had gone through all that was asked for", longer)
+	}
 	if r.o.Work {
 		note("old lease tokens tried: %d", r.worker.probe.tried.Load())
 		if n := r.worker.refused.Load(); n > 0 {

@@ -185,23 +185,25 @@ func names(nodes []*Node) string {
 }
 
 // RollingRestart drains each node and starts it again, in turn, each once the
-// others hold everything. It ends early, between two nodes, when load does.
-func (f *Fleet) RollingRestart(load, life context.Context, began func(what string)) error {
-	for _, n := range f.list() {
-		if err := f.durable(life); err != nil {
+// others hold everything and it is its turn, which blocks until then. It ends early,
+// between two nodes, when turn says false.
+func (f *Fleet) RollingRestart(ctx context.Context, turn func(i, n int) bool, began func(what string)) error {
+	nodes := f.list()
+	for i, n := range nodes {
+		if err := f.durable(ctx); err != nil {
 			return err
 		}
-		if !f.takeThis(load, n) {
+		if !turn(i, len(nodes)) || !f.takeThis(ctx, n) {
 			return nil
 		}
 		began("restart " + n.Name())
-		err := n.DrainAndRestart(life)
+		err := n.DrainAndRestart(ctx)
 		f.give(n)
 		if err != nil {
 			return err
 		}
 	}
-	return f.durable(life)
+	return f.durable(ctx)
 }
 
 // Resize starts nodes and has them join, or drains and removes the last ones,

@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -132,10 +133,15 @@ func TestRollingRestartDrainsEach(t *testing.T) {
 	f := startFleet(t, 3, nil)
 	pids := f.pids()
 	var said []string
-	if err := f.RollingRestart(t.Context(), t.Context(), func(what string) { said = append(said, what) }); err != nil {
+	turn := func(i, n int) bool {
+		said = append(said, fmt.Sprintf("turn %d of %d", i, n))
+		return true
+	}
+	if err := f.RollingRestart(t.Context(), turn, func(what string) { said = append(said, what) }); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"restart node-1", "restart node-2", "restart node-3"}; !slices.Equal(said, want) {
+	want := []string{"turn 0 of 3", "restart node-1", "turn 1 of 3", "restart node-2", "turn 2 of 3", "restart node-3"}
+	if !slices.Equal(said, want) {
 		t.Errorf("said %v", said)
 	}
 	for i, pid := range f.pids() {
@@ -143,10 +149,9 @@ func TestRollingRestartDrainsEach(t *testing.T) {
 			t.Errorf("node %d was not drained: process %d, was %d", i+1, pid, pids[i])
 		}
 	}
-	// The end of the load ends it between two nodes.
-	over, cancel := context.WithCancel(t.Context())
-	cancel()
-	if err := f.RollingRestart(over, t.Context(), func(what string) { t.Error(what) }); err != nil {
+	// It ends between two nodes.
+	no := func(int, int) bool { return false }
+	if err := f.RollingRestart(t.Context(), no, func(what string) { t.Error(what) }); err != nil {
 		t.Fatal(err)
 	}
 }

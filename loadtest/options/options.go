@@ -38,9 +38,9 @@ type Options struct {
 	NodesGiven bool
 	// Replication is how many nodes hold each partition, if there are so many.
 	Replication int
-	// Grow are the numbers of nodes over the run, each for an equal part of it; empty: no change.
+	// Grow are the numbers of nodes over the run, each for an equal part of it, or longer if it takes longer; empty: no change.
 	Grow []int
-	// RollingRestart has each node drained and started again, in turn, under load.
+	// RollingRestart has each node drained and started again, in turn, spread over Duration.
 	RollingRestart bool
 	// Targets are addresses of running nodes, "host:port,host:port"; empty: own nodes.
 	Targets string
@@ -104,6 +104,10 @@ func Default() Options {
 		Between:     "auto",
 	}
 }
+
+// Staged says whether the nodes go through something that has an end of its own. The
+// load then lasts until that end, if it is later than Duration's.
+func (o *Options) Staged() bool { return o.RollingRestart || len(o.Grow) > 0 }
 
 // maxContent is the relay's limit for one packet's content, in bytes.
 const maxContent = 8 << 20

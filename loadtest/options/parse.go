@@ -52,11 +52,11 @@ func newFlagSet(o *Options, phases *string) *flag.FlagSet {
 	fs.SetOutput(io.Discard)
 	fs.IntVar(&o.Nodes, "nodes", o.Nodes, "own nodes, as processes in a temporary folder, 1 to 9")
 	fs.IntVar(&o.Replication, "replication", o.Replication, "nodes that hold each partition: 1, 3 or 5")
-	fs.Func("grow", "`1,3,1`: so many nodes, each for an equal part of the run", func(s string) (err error) {
+	fs.Func("grow", "`1,3,1`: so many nodes, each for an equal part of the run; the load lasts until there are as many as the last", func(s string) (err error) {
 		o.Grow, err = parseGrow(s)
 		return err
 	})
-	fs.BoolVar(&o.RollingRestart, "rolling-restart", o.RollingRestart, "drain and start each node again, in turn, under load")
+	fs.BoolVar(&o.RollingRestart, "rolling-restart", o.RollingRestart, "drain and start each node again, in turn, spread over --duration; the load lasts until all are back")
 	fs.StringVar(&o.Targets, "target", o.Targets, "running nodes instead of own ones: `host:port,…`")
 	fs.Func("workload", "`source` or synthetic (default source)", func(s string) error { o.Workload = Workload(s); return nil })
 	fs.StringVar(&o.SourceDir, "source", o.SourceDir, "`folder` to replay (default: src of the Go tree, else the current folder)")
