@@ -27,6 +27,7 @@ type peer struct {
 	snaps  *snapQueue
 	clock  peerClock
 	wake   chan struct{} // ends a pause between two attempts
+	former bool          // it was forgotten, and messages to it made it known again
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -152,7 +153,7 @@ func (p *peer) failed(err error) {
 	p.mu.Unlock()
 	if was.up || before == nil || before.Error() != err.Error() {
 		level := slog.LevelWarn
-		if passing(err, was.up || before == nil) {
+		if p.former || passing(err, was.up || before == nil) {
 			level = slog.LevelDebug
 		}
 		p.t.cfg.Logger.Log(p.ctx, level, "no connection to peer", "node", p.node, "address", was.address, "err", err)

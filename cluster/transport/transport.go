@@ -46,7 +46,8 @@ type Transport struct {
 	stopped  bool
 	conns    map[net.Conn]struct{} // open ones, for Stop to close
 	incoming map[incomingKey]*incoming
-	pending  []net.Conn // accepted, without a hello yet, oldest first
+	pending  []net.Conn                   // accepted, without a hello yet, oldest first
+	former   map[identity.NodeID]struct{} // forgotten ones, maxFormer at most
 }
 
 // New makes a transport, which owns c.Listener from then on. It talks to
@@ -66,6 +67,7 @@ func New(c Config) (*Transport, error) {
 		lives: lives{limit: c.MaxPeers, of: map[identity.NodeID]life{}},
 		grpc:  newGRPCListener(c.Listener.Addr(), c.GRPCBacklog),
 		conns: map[net.Conn]struct{}{}, incoming: map[incomingKey]*incoming{},
+		former: map[identity.NodeID]struct{}{},
 	}
 	t.pace.rate = c.SnapshotBytesPerSecond
 	t.seldom.logger = c.Logger
@@ -181,15 +183,24 @@ func (t *Transport) send(g storage.GroupID, m *pb.Message) {
 // Connect begins to keep a connection to a node, though nothing is to be sent
 // to it yet: its clock becomes known.
 func (t *Transport) Connect(n identity.NodeID) {
+	t.mu.Lock()
+	delete(t.former, n)
+	t.mu.Unlock()
 	if p := t.peer(n); p != nil {
 		p.kick()
 	}
 }
 
 // Forget ends the connections to and from a node that is no longer part of the
-// cluster, and what is known of it. Messages to it make it known again.
+// cluster, and what is known of it. Messages to it make it known again, as long as
+// a group's configuration has a replica there; that it cannot be reached is no news
+// then, until Connect is called for it.
 func (t *Transport) Forget(n identity.NodeID) {
 	t.mu.Lock()
+	if len(t.former) >= maxFormer {
+		clear(t.former)
+	}
+	t.former[n] = struct{}{}
 	p := (*t.peers.Load())[n]
 	if p != nil {
 		peers := maps.Clone(*t.peers.Load())
@@ -209,6 +220,9 @@ func (t *Transport) Forget(n identity.NodeID) {
 		p.end(fmt.Errorf("%w: node %s was forgotten", ErrRefused, n))
 	}
 }
+
+// maxFormer bounds the forgotten nodes that are remembered as such.
+const maxFormer = 1 << 12
 
 // peerOf returns the peer on which a replica lives, or nil.
 func (t *Transport) peerOf(g storage.GroupID, r storage.ReplicaID) *peer {
@@ -240,6 +254,7 @@ func (t *Transport) peer(n identity.NodeID) *peer {
 		return nil
 	}
 	p := newPeer(t, n)
+	_, p.former = t.former[n]
 	peers := maps.Clone(old)
 	peers[n] = p
 	t.peers.Store(&peers)
