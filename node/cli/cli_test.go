@@ -304,7 +304,9 @@ func TestWork(t *testing.T) {
 func TestWorkEndsAfterMax(t *testing.T) {
 	startNode(t)
 	for range 3 {
-		cli(t, "x", "send", "--repo", "acme/api")
+		if r := cli(t, "x", "send", "--repo", "acme/api"); r.code != 0 {
+			t.Fatalf("send: %+v", r)
+		}
 	}
 	out := filepath.Join(t.TempDir(), "seen")
 	t.Setenv(childOutput, out)
@@ -321,7 +323,9 @@ func TestWorkEndsAfterMax(t *testing.T) {
 func TestLooking(t *testing.T) {
 	e := startNode(t)
 	for i := range 12 {
-		cli(t, fmt.Sprintf("packet %d\n\x1b[31m", i), "send", "--repo", "acme/api")
+		if r := cli(t, fmt.Sprintf("packet %d\n\x1b[31m", i), "send", "--repo", "acme/api"); r.code != 0 {
+			t.Fatalf("send: %+v", r)
+		}
 	}
 	r := cli(t, "", "status")
 	if r.code != 0 || !strings.Contains(r.out, "waystation") || !strings.Contains(r.out, "4, 0 without a leader") || !strings.Contains(r.out, e.Addresses.GRPC) {

@@ -12,29 +12,22 @@ import (
 
 // runDrain asks for a drain and follows it until the node holds nothing.
 func runDrain(ctx context.Context, s Streams, args []string) error {
-	fs, _ := flags("drain")
-	addr := addrFlag(fs)
+	fs, output := flags("drain")
+	addrFlag(fs)
 	undo := fs.Bool("undo", false, "make the node an ordinary one again")
 	wait := fs.Duration("wait", 10*time.Minute, "how long to follow it; 0: not at all")
-	if err := parse(s, fs, args, "drain NODE [flags]"); err != nil {
+	n, name, err := lookAt(ctx, s, fs, args, "drain NODE [flags]", "one node, by the name or id that `nodes` shows")
+	if err != nil {
 		return helped(err)
 	}
-	if fs.NArg() != 1 {
-		return usagef("drain: want one node, by the name or id that `nodes` shows")
-	}
-	n, err := look(ctx, s, *addr)
-	if err != nil {
-		return err
-	}
 	defer n.close()
-	if _, err := call(ctx, n, n.DrainNode, &waystationv1.DrainNodeRequest{Node: fs.Arg(0), Undo: *undo}); err != nil {
+	if _, err := call(ctx, n, n.DrainNode, &waystationv1.DrainNodeRequest{Node: name, Undo: *undo}); err != nil {
 		return err
 	}
+	d := drain{node: n, name: name, out: s.Out, json: *output == "json", wait: *wait}
 	if *undo {
-		_, err := fmt.Fprintf(s.Out, "%s takes part again: `nodes` shows what moves back to it\n", fs.Arg(0))
-		return err
+		return d.undone()
 	}
-	d := drain{node: n, name: fs.Arg(0), out: s.Out, wait: *wait}
 	return d.follow(ctx)
 }
 
@@ -45,9 +38,29 @@ type drain struct {
 	node *node
 	name string // or id
 	out  io.Writer
+	json bool
 	wait time.Duration
 	said string
 	told bool // what it means for the others
+}
+
+// drained is a line of the command's output as JSON.
+type drained struct {
+	Node       string `json:"node"`
+	Leaders    int    `json:"leaders"`
+	Holds      int    `json:"holds"`
+	Partitions int    `json:"partitions"`
+	// Note is what the drain means for the others.
+	Note string `json:"note,omitempty"`
+	Done bool   `json:"done"`
+}
+
+func (d *drain) undone() error {
+	if d.json {
+		return printJSON(d.out, map[string]any{"node": d.name, "undone": true})
+	}
+	_, err := fmt.Fprintf(d.out, "%s takes part again: `nodes` shows what moves back to it\n", d.name)
+	return err
 }
 
 // follow prints what is left of a node whenever that changes, until nothing is.
@@ -81,13 +94,20 @@ func (d *drain) follow(ctx context.Context) error {
 // say prints the news, and says whether the node holds nothing any more. What a
 // node that is down would say of itself is not there: the others' word counts.
 func (d *drain) say(r *waystationv1.DescribeClusterResponse, x *waystationv1.Node) bool {
+	note := ""
 	if !d.told {
 		d.told = true
-		if text := meaning(r, x); text != "" {
-			fmt.Fprintln(d.out, text)
-		}
+		note = meaning(r, x)
 	}
 	holds := holding(r, x)
+	if d.json {
+		return d.sayJSON(drained{
+			Node: x.GetName(), Leaders: int(x.GetLeaders()), Holds: holds, Partitions: len(r.GetPartitions()), Note: note, Done: holds == 0,
+		})
+	}
+	if note != "" {
+		fmt.Fprintln(d.out, note)
+	}
 	if holds == 0 {
 		fmt.Fprintf(d.out, "%s holds no partition any more: stop it and `remove %s`, or `drain %s --undo`\n", x.GetName(), x.GetName(), x.GetName())
 		return true
@@ -98,6 +118,17 @@ func (d *drain) say(r *waystationv1.DescribeClusterResponse, x *waystationv1.Nod
 		fmt.Fprintln(d.out, now)
 	}
 	return false
+}
+
+func (d *drain) sayJSON(now drained) bool {
+	// What cannot be written shows at the end of the command's output.
+	line := now
+	line.Note = ""
+	if said := fmt.Sprint(line); said != d.said {
+		d.said = said
+		_ = printJSON(d.out, now)
+	}
+	return now.Done
 }
 
 // unfinished says what is left, and why.
@@ -159,22 +190,19 @@ func meaning(r *waystationv1.DescribeClusterResponse, x *waystationv1.Node) stri
 }
 
 func runRemove(ctx context.Context, s Streams, args []string) error {
-	fs, _ := flags("remove")
-	addr := addrFlag(fs)
-	if err := parse(s, fs, args, "remove NODE [flags]"); err != nil {
+	fs, output := flags("remove")
+	addrFlag(fs)
+	n, name, err := lookAt(ctx, s, fs, args, "remove NODE [flags]", "one node, by the name or id that `nodes` shows; `drain` it first if it runs")
+	if err != nil {
 		return helped(err)
 	}
-	if fs.NArg() != 1 {
-		return usagef("remove: want one node, by the name or id that `nodes` shows; `drain` it first if it runs")
-	}
-	n, err := look(ctx, s, *addr)
-	if err != nil {
-		return err
-	}
 	defer n.close()
-	if _, err = call(ctx, n, n.RemoveNode, &waystationv1.RemoveNodeRequest{Node: fs.Arg(0)}); err != nil {
+	if _, err = call(ctx, n, n.RemoveNode, &waystationv1.RemoveNodeRequest{Node: name}); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.Out, "%s is no node of the cluster any more; to join again it needs an empty --data-dir\n", fs.Arg(0))
+	if *output == "json" {
+		return printJSON(s.Out, map[string]any{"node": name, "removed": true})
+	}
+	_, err = fmt.Fprintf(s.Out, "%s is no node of the cluster any more; to join again it needs an empty --data-dir\n", name)
 	return err
 }

@@ -88,7 +88,7 @@ func TestDrainStopRemove(t *testing.T) {
 	awaitOut(t, copies("3"), "status", "--addr", addr)
 
 	do("drain", "three", "--wait", "0").says(t, 0, "2 nodes stay")
-	do("drain", "three").says(t, 0, "three holds no partition any more")
+	do("drain", "three", "--output", "json").says(t, 0, `{"node":"three"`, `"holds":0,"partitions":4,"done":true}`)
 	stop["three"]()
 	do("remove", "three").says(t, 0, "no node of the cluster any more", "--data-dir")
 	if r := do("nodes"); r.code != 0 || strings.Contains(strings.SplitN(r.out, "LATELY", 2)[0], "three") {
@@ -98,7 +98,7 @@ func TestDrainStopRemove(t *testing.T) {
 	do("drain", "two").says(t, 0, "two holds no partition any more")
 	do("drain", "one").says(t, 2, "none would be left")
 	stop["two"]()
-	do("remove", "two").says(t, 0)
+	do("remove", "two", "--output", "json").says(t, 0, `{"node":"two","removed":true}`)
 	do("remove", "one").says(t, 2, "only node")
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
@@ -24,9 +26,10 @@ import (
 )
 
 const (
-	// knock is how long a port of this machine, or of another, may take to open.
-	knockLocal  = 300 * time.Millisecond
+	// knockRemote is how long a node that was named may take to answer, knockLate how
+	// long after another one has, and how long a port takes to open.
 	knockRemote = 5 * time.Second
+	knockLate   = time.Second
 	// callLimit is how long one answer may take.
 	callLimit = 15 * time.Second
 )
@@ -50,48 +53,102 @@ func targets(ctx context.Context, s Streams, addr string) ([]string, error) {
 	}
 	found = append(found, config.Default().Listen)
 	slices.Sort(found)
-	found = open(ctx, slices.Compact(found), knockLocal)
+	found = open(ctx, slices.Compact(found))
 	if len(found) == 0 {
 		return nil, &unreachableError{"no node found on this machine: start one with `go run ./node`, or name one with --addr HOST:PORT"}
 	}
 	return found, nil
 }
 
+// named finds which of the named nodes answer, and asks them all at once: one that is
+// gone, or that hangs, holds nobody up for long once another has answered.
 func named(ctx context.Context, addr string) ([]string, error) {
-	var all []string
+	var parts []string
 	for part := range strings.SplitSeq(addr, ",") {
 		part = strings.TrimSpace(part)
 		part = strings.TrimSuffix(strings.TrimPrefix(part, "http://"), "/")
 		if _, _, err := net.SplitHostPort(part); err != nil {
 			return nil, usagef("--addr %q: want HOST:PORT, such as 127.0.0.1:7400", part)
 		}
-		// Which of a node's two ports it is, the node says: only the HTTP one answers.
-		if behind := clusterTargets(ctx, part); len(behind) > 0 {
-			all = append(all, behind...)
-		} else {
-			all = append(all, part)
-		}
+		parts = append(parts, part)
 	}
-	found := open(ctx, all, knockRemote)
-	if len(found) == 0 {
-		return nil, &unreachableError{fmt.Sprintf("could not reach %s: is a node running there?", addr)}
-	}
-	return found, nil
-}
-
-// clusterTargets asks an HTTP address for the gRPC addresses of its cluster. It
-// returns none when HTTP is not what is spoken there.
-func clusterTargets(ctx context.Context, addr string) []string {
 	ctx, cancel := context.WithTimeout(ctx, knockRemote)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/v1/cluster", http.NoBody)
+	var late *time.Timer
+	found := make([][]string, len(parts))
+	forEach(ctx, len(parts), func(ctx context.Context, i int) {
+		found[i] = knock(ctx, parts[i])
+	}, func(i int) {
+		if len(found[i]) > 0 && late == nil {
+			late = time.AfterFunc(knockLate, cancel)
+		}
+	})
+	if late != nil {
+		late.Stop()
+	}
+	all := slices.Concat(found...)
+	if len(all) == 0 {
+		return nil, &unreachableError{fmt.Sprintf("could not reach %s: is a node running there?", addr)}
+	}
+	return all, nil
+}
+
+// forEach calls do for 0 to n-1 at the same time, and done, one call after the other,
+// as each ends. It returns once all have.
+func forEach(ctx context.Context, n int, do func(ctx context.Context, i int), done func(i int)) {
+	ended := make(chan int)
+	for i := range n {
+		go func() {
+			do(ctx, i)
+			ended <- i
+		}()
+	}
+	for range n {
+		done(<-ended)
+	}
+}
+
+// knock returns the gRPC addresses behind addr: those of the cluster, if it is a
+// node's HTTP address and not its gRPC one, and none if nobody answers.
+func knock(ctx context.Context, addr string) []string {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil
 	}
-	transport := &http.Transport{DisableKeepAlives: true}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
+	defer conn.Close()
+	behind, spoken := clusterTargets(ctx, conn, addr)
+	switch {
+	case !spoken:
 		return nil
+	case len(behind) > 0:
+		return open(ctx, behind)
+	}
+	return []string{addr}
+}
+
+// clusterTargets asks over a new connection for the gRPC addresses of a cluster, as
+// HTTP is asked. It returns none when HTTP is not what is spoken there: a gRPC port
+// begins by itself, and in another way. spoken says whether anybody said anything.
+func clusterTargets(ctx context.Context, conn net.Conn, addr string) (found []string, spoken bool) {
+	if until, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(until) // shows in what follows
+	}
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/v1/cluster", http.NoBody)
+	if err != nil {
+		return nil, false
+	}
+	req.Close = true
+	if err := req.Write(conn); err != nil {
+		return nil, false
+	}
+	in := bufio.NewReader(conn)
+	if _, err := in.Peek(1); err != nil {
+		return nil, false
+	}
+	resp, err := http.ReadResponse(in, req)
+	if err != nil {
+		return nil, true
 	}
 	defer resp.Body.Close()
 	var cluster struct {
@@ -100,26 +157,31 @@ func clusterTargets(ctx context.Context, addr string) []string {
 		} `json:"nodes"`
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 4<<20)).Decode(&cluster); err != nil {
-		return nil
+		return nil, true
 	}
-	var found []string
 	for _, n := range cluster.Nodes {
 		found = append(found, n.Addresses.GRPC)
 	}
-	return found
+	return found, true
 }
 
-// open returns the addresses whose port opens.
-func open(ctx context.Context, addrs []string, limit time.Duration) []string {
-	dialer := net.Dialer{Timeout: limit}
-	var found []string
-	for _, a := range addrs {
-		conn, err := dialer.DialContext(ctx, "tcp", a)
-		if err != nil {
-			continue
+// open returns the addresses whose port opens, asked at once and for a moment only:
+// most of them are near.
+func open(ctx context.Context, addrs []string) []string {
+	opens := make([]bool, len(addrs))
+	ctx, cancel := context.WithTimeout(ctx, knockLate)
+	defer cancel()
+	forEach(ctx, len(addrs), func(ctx context.Context, i int) {
+		if conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addrs[i]); err == nil {
+			_ = conn.Close() // it was only knocked at
+			opens[i] = true
 		}
-		_ = conn.Close() // it was only knocked at
-		found = append(found, a)
+	}, func(int) {})
+	var found []string
+	for i, a := range addrs {
+		if opens[i] {
+			found = append(found, a)
+		}
 	}
 	return found
 }
@@ -150,18 +212,75 @@ type node struct {
 	addr string
 }
 
-// look connects to the first node that answers. The caller closes it.
+// look connects to the node that answers first: one that hangs takes connections
+// too, and says nothing on them. The caller closes it.
 func look(ctx context.Context, s Streams, addr string) (*node, error) {
 	found, err := targets(ctx, s, addr)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient(found[0], grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
-	if err != nil {
-		return nil, usagef("--addr %q: %v", found[0], err)
+	return lookAmong(ctx, found)
+}
+
+func lookAmong(ctx context.Context, found []string) (*node, error) {
+	conns := make([]*grpc.ClientConn, 0, len(found))
+	for _, a := range found {
+		conn, err := grpc.NewClient(a, grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+		if err != nil {
+			closeBut(conns, -1)
+			return nil, usagef("--addr %q: %v", a, err)
+		}
+		conns = append(conns, conn)
 	}
-	return &node{WaystationClient: waystationv1.NewWaystationClient(conn), conn: conn, addr: found[0]}, nil
+	at := fastest(ctx, conns)
+	closeBut(conns, at)
+	return &node{WaystationClient: waystationv1.NewWaystationClient(conns[at]), conn: conns[at], addr: found[at]}, nil
+}
+
+// fastest returns the connection that is ready first, or the first one if none is
+// within a while: a call over it says why not.
+func fastest(ctx context.Context, conns []*grpc.ClientConn) int {
+	ctx, cancel := context.WithTimeout(ctx, knockRemote)
+	defer cancel()
+	at := -1
+	forEach(ctx, len(conns), func(ctx context.Context, i int) {
+		conns[i].Connect()
+		for state := conns[i].GetState(); state != connectivity.Ready && conns[i].WaitForStateChange(ctx, state); {
+			state = conns[i].GetState()
+		}
+	}, func(i int) {
+		if at < 0 && conns[i].GetState() == connectivity.Ready {
+			at = i
+			cancel()
+		}
+	})
+	return max(at, 0)
+}
+
+func closeBut(conns []*grpc.ClientConn, at int) {
+	for i, c := range conns {
+		if i != at {
+			_ = c.Close() // nothing was sent on it
+		}
+	}
+}
+
+// lookAt is look for a command about one thing, which its only argument names. It
+// parses args into fs, which has --addr; want says what the argument has to be.
+func lookAt(ctx context.Context, s Streams, fs *pflag.FlagSet, args []string, usageLine, want string) (n *node, arg string, err error) {
+	if err := parse(s, fs, args, usageLine); err != nil {
+		return nil, "", err
+	}
+	if fs.NArg() != 1 {
+		return nil, "", usagef("%s: want %s", fs.Name(), want)
+	}
+	addr, err := fs.GetString("addr")
+	if err != nil {
+		return nil, "", fmt.Errorf("%s: %w", fs.Name(), err)
+	}
+	n, err = look(ctx, s, addr)
+	return n, fs.Arg(0), err
 }
 
 func (n *node) close() { _ = n.conn.Close() } // nothing is left to be sent

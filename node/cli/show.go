@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
 	"github.com/waystation/waystation/node/api"
@@ -26,6 +28,16 @@ func printJSON(w io.Writer, v any) error {
 		return fmt.Errorf("write answer: %w", err)
 	}
 	return nil
+}
+
+// printMessage writes what a call answered as one line, in the names and forms of the
+// HTTP interface.
+func printMessage(w io.Writer, m proto.Message) error {
+	line, err := protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("write answer: %w", err)
+	}
+	return printJSON(w, json.RawMessage(line))
 }
 
 func table(w io.Writer, fill func(w io.Writer)) error {
@@ -53,14 +65,18 @@ func runVersion(_ context.Context, s Streams, args []string) error {
 func runStatus(ctx context.Context, s Streams, args []string) error {
 	fs, output := flags("status")
 	addr := addrFlag(fs)
-	wait := fs.Duration("wait", 0, "how long to wait until every partition has a leader, as after the loss of a node; 0: not at all")
+	wait := fs.Duration("wait", 0, "how long to wait until every partition has a leader, as after the loss of a node, and --copies; 0: not at all")
+	copies := fs.Uint32("copies", 0, "durable copies that every partition has to have: else the answer is no")
 	if err := parse(s, fs, args, "status [flags]"); err != nil {
 		return helped(err)
 	}
 	if *wait < 0 {
 		return usagef("status: --wait %v: want a time such as 10s", *wait)
 	}
-	answer, err := describeLed(ctx, s, fs, *addr, *wait)
+	want := func(r *waystationv1.DescribeClusterResponse) bool {
+		return leaderless(r) == 0 && leastCopies(r) >= *copies
+	}
+	answer, err := describeUntil(ctx, s, fs, *addr, *wait, want)
 	if err != nil {
 		return err
 	}
@@ -69,7 +85,7 @@ func runStatus(ctx context.Context, s Streams, args []string) error {
 	} else {
 		err = printStatus(s.Out, answer)
 	}
-	if err == nil && leaderless(answer) > 0 {
+	if err == nil && !want(answer) {
 		return errSilent
 	}
 	return err
@@ -89,16 +105,18 @@ func describe(ctx context.Context, s Streams, fs *pflag.FlagSet, addr string) (*
 	return call(ctx, n, n.DescribeCluster, &waystationv1.DescribeClusterRequest{})
 }
 
-// describeLed asks again, perhaps another node, until every partition has a leader
-// or wait is over; then it gives what it heard last.
-func describeLed(ctx context.Context, s Streams, fs *pflag.FlagSet, addr string, wait time.Duration) (*waystationv1.DescribeClusterResponse, error) {
+// describeUntil asks again, perhaps another node, until the cluster is as wanted or
+// wait is over; then it gives what it heard last.
+func describeUntil(ctx context.Context, s Streams, fs *pflag.FlagSet, addr string, wait time.Duration,
+	want func(*waystationv1.DescribeClusterResponse) bool,
+) (*waystationv1.DescribeClusterResponse, error) {
 	over := time.NewTimer(wait)
 	defer over.Stop()
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	for {
 		answer, err := describe(ctx, s, fs, addr)
-		if _, usage := errors.AsType[*usageError](err); usage || err == nil && leaderless(answer) == 0 {
+		if _, usage := errors.AsType[*usageError](err); usage || err == nil && want(answer) {
 			return answer, err
 		}
 		select {
@@ -120,16 +138,24 @@ func leaderless(r *waystationv1.DescribeClusterResponse) (n int) {
 	return n
 }
 
-func printStatus(w io.Writer, r *waystationv1.DescribeClusterResponse) error {
+// leastCopies are the durable copies of the partition that has the fewest.
+func leastCopies(r *waystationv1.DescribeClusterResponse) uint32 {
+	if len(r.GetPartitions()) == 0 {
+		return 0
+	}
 	least := ^uint32(0)
 	for _, p := range r.GetPartitions() {
 		least = min(least, p.GetDurableCopies())
 	}
+	return least
+}
+
+func printStatus(w io.Writer, r *waystationv1.DescribeClusterResponse) error {
 	return table(w, func(w io.Writer) {
 		fmt.Fprintf(w, "cluster\t%s (%s)\n", r.GetName(), r.GetClusterId())
 		fmt.Fprintf(w, "partitions\t%d, %d without a leader\n", len(r.GetPartitions()), leaderless(r))
 		if len(r.GetPartitions()) > 0 {
-			fmt.Fprintf(w, "durable copies\t%d\n", least)
+			fmt.Fprintf(w, "durable copies\t%d\n", leastCopies(r))
 		}
 		fmt.Fprintf(w, "\nNODE\tSTATE\tGRPC\tHTTP\tVERSION\tLEADERS\tREPLICAS\n")
 		for _, n := range r.GetNodes() {
@@ -141,19 +167,13 @@ func printStatus(w io.Writer, r *waystationv1.DescribeClusterResponse) error {
 
 func runRepo(ctx context.Context, s Streams, args []string) error {
 	fs, output := flags("repo")
-	addr := addrFlag(fs)
-	if err := parse(s, fs, args, "repo R [flags]"); err != nil {
+	addrFlag(fs)
+	n, repo, err := lookAt(ctx, s, fs, args, "repo R [flags]", "one repository, as in: repo acme/api")
+	if err != nil {
 		return helped(err)
 	}
-	if fs.NArg() != 1 {
-		return usagef("repo: want one repository, as in: repo acme/api")
-	}
-	n, err := look(ctx, s, *addr)
-	if err != nil {
-		return err
-	}
 	defer n.close()
-	answer, err := call(ctx, n, n.GetRepository, &waystationv1.GetRepositoryRequest{RepoId: fs.Arg(0)})
+	answer, err := call(ctx, n, n.GetRepository, &waystationv1.GetRepositoryRequest{RepoId: repo})
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ type electing struct {
 func (e *electing) DescribeCluster(context.Context, *waystationv1.DescribeClusterRequest) (*waystationv1.DescribeClusterResponse, error) {
 	p := &waystationv1.Partition{Id: 1}
 	if e.asked.Add(1) >= e.from {
-		p.Leader = "one"
+		p.Leader, p.DurableCopies = "one", 2
 	}
 	return &waystationv1.DescribeClusterResponse{Name: "waystation", Partitions: []*waystationv1.Partition{p}}, nil
 }
@@ -57,6 +57,12 @@ func TestStatusWaitsForLeaders(t *testing.T) {
 	}
 	if r := cli(t, "", "status", "--wait", "1ms", "--addr", startElecting(t, 1<<62)); r.code != 1 || !strings.Contains(r.out, "1, 1 without a leader") {
 		t.Errorf("waiting in vain: %+v", r)
+	}
+	if r := cli(t, "", "status", "--wait", "50s", "--copies", "2", "--addr", startElecting(t, 3)); r.code != 0 || !strings.Contains(r.out, "durable copies  2") {
+		t.Errorf("waiting for two copies: %+v", r)
+	}
+	if r := cli(t, "", "status", "--copies", "3", "--addr", startElecting(t, 1)); r.code != 1 || !strings.Contains(r.out, "durable copies  2") {
+		t.Errorf("a copy is missing: %+v", r)
 	}
 	if r := cli(t, "", "status", "--wait", "-1s"); r.code != 2 || !strings.Contains(r.err, "--wait") {
 		t.Errorf("a time below zero: %+v", r)

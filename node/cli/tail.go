@@ -25,23 +25,17 @@ type tail struct {
 // runTail shows packets without taking a lease, as tail(1) shows lines.
 func runTail(ctx context.Context, s Streams, args []string) error {
 	fs, output := flags("tail")
-	addr := addrFlag(fs)
+	addrFlag(fs)
 	t := tail{}
 	fs.Uint64VarP(&t.lines, "lines", "n", 10, "begin with the last `N` packets")
 	fs.Uint64Var(&t.from, "from", 0, "begin with this `sequence` number instead")
 	fs.BoolVarP(&t.follow, "follow", "f", false, "wait for more")
-	if err := parse(s, fs, args, "tail R [flags]"); err != nil {
+	n, repo, err := lookAt(ctx, s, fs, args, "tail R [flags]", "one repository, as in: tail acme/api")
+	if err != nil {
 		return helped(err)
 	}
-	if fs.NArg() != 1 {
-		return usagef("tail: want one repository, as in: tail acme/api")
-	}
-	n, err := look(ctx, s, *addr)
-	if err != nil {
-		return err
-	}
 	defer n.close()
-	t.node, t.repo, t.output = n, fs.Arg(0), *output
+	t.node, t.repo, t.output = n, repo, *output
 	return t.run(ctx, s.Out)
 }
 

@@ -11,7 +11,7 @@ import (
 
 // runVerify has all replicas compared, and says which one is not as the others.
 func runVerify(ctx context.Context, s Streams, args []string) error {
-	fs, _ := flags("verify")
+	fs, output := flags("verify")
 	addr := addrFlag(fs)
 	limit := fs.Duration("limit", 10*time.Minute, "how long it may take, up to 1h")
 	if err := parse(s, fs, args, "verify [flags]"); err != nil {
@@ -34,7 +34,14 @@ func runVerify(ctx context.Context, s Streams, args []string) error {
 	if err != nil {
 		return explain(err, n.addr)
 	}
-	if good := printVerified(s.Out, answer); !good {
+	out := s.Out
+	if *output == "json" {
+		out = io.Discard
+		if err := printMessage(s.Out, answer); err != nil {
+			return err
+		}
+	}
+	if good := printVerified(out, answer); !good {
 		return errSilent
 	}
 	return nil

@@ -35,7 +35,7 @@ func Load(args []string, getenv func(string) (string, bool)) (Config, error) {
 	}
 	c.given = l.set
 	if c.Name == "" {
-		c.Name = hostName()
+		c.Name = HostName()
 	}
 	return c, errors.Join(l.errs...)
 }
@@ -104,7 +104,8 @@ func (l *loader) put(f *pflag.Flag, value, source string) {
 	}
 }
 
-func hostName() string {
+// HostName is the name of a node that was given none: the host's.
+func HostName() string {
 	name, err := os.Hostname()
 	if err != nil || name == "" {
 		return "node"
