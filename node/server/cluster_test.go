@@ -74,7 +74,35 @@ func TestThreeNodesBecomeACluster(t *testing.T) {
 	if leaders != len(d.GetPartitions()) {
 		t.Errorf("%d leaders for %d partitions", leaders, len(d.GetPartitions()))
 	}
+	anyNode(t, 8, first, second, third)
 	pins(t, first, second, third)
+}
+
+// anyNode works off over plain HTTP what is in so many repositories: pulled at one
+// node, settled at another, looked at on a third, wherever their leaders are.
+func anyNode(t *testing.T, repos int, asked, pulled, settled *node) {
+	t.Helper()
+	done := map[string]bool{}
+	await(t, "all repositories to be worked off", func() bool {
+		var out struct {
+			Deliveries []delivery `json:"deliveries"`
+		}
+		pulled.http("POST", "/v1/groups/plain/pull", `{"max":32,"wait_ms":1000,"worker":"py"}`, &out)
+		for _, d := range out.Deliveries {
+			if d.settle(settled, "plain", "done", nil) == http.StatusOK {
+				done[d.RepoID] = true
+			}
+		}
+		return len(done) == repos
+	})
+	for repo := range done {
+		await(t, repo+" to be settled", func() bool {
+			var state struct {
+				Backlog string `json:"backlog"`
+			}
+			return asked.http("GET", "/v1/repos/"+repo, "", &state) == http.StatusOK && state.Backlog == "0"
+		})
+	}
 }
 
 // pins publishes with the client library, which is given the first node's address,

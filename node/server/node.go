@@ -64,6 +64,7 @@ type parts struct {
 	cfg     *config.Config
 	sizes   sizes
 	founder *founder
+	secured *peerTLS // nil without
 	member  member.Config
 	logger  *slog.Logger
 	reg     prometheus.Registerer
@@ -149,6 +150,7 @@ func openNode(ctx context.Context, x parts) (_ *node, err error) {
 	}
 	n.tasks.Go(func() { n.tend(tending, b.Founder) })
 	n.startBrakes(tending, x.hooks)
+	n.tasks.Go(func() { x.secured.watch(tending) })
 	if err = x.founder.announce(n.member); err != nil {
 		return nil, err
 	}

@@ -153,14 +153,14 @@ func (r *run) parts(open *ports, s sizes) (parts, error) {
 	if err != nil {
 		return parts{}, err
 	}
-	secured, err := peerTLS(&r.cfg, at.Peer, r.hooks.wall())
+	secured, err := newPeerTLS(&r.cfg, at.Peer, r.hooks.wall(), r.logger)
 	p := parts{
-		fs: r.fs, cfg: &r.cfg, sizes: s, founder: r.founder,
+		fs: r.fs, cfg: &r.cfg, sizes: s, founder: r.founder, secured: secured,
 		member: member.Config{
 			Settings: &r.cfg, Listener: open.peer, Fatal: r.fail, Logger: r.logger, Registerer: r.registry,
 			Addresses: at,
 			Format:    r.hooks.Format, Wall: func() int64 { return r.hooks.wall()().UnixNano() },
-			TLS: secured, ServerOptions: peerOptions(limits(&r.cfg.Limits), s.message()),
+			TLS: secured.config(), ServerOptions: peerOptions(limits(&r.cfg.Limits), s.message()),
 		},
 		logger: r.logger, reg: r.registry, fatal: r.fail, hooks: r.hooks,
 		view: func(n *node) api.Cluster { return r.viewOf(n) }, peerHealth: r.peerHealth(),

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -166,4 +168,47 @@ func TestCertificateThatNobodyWouldTake(t *testing.T) {
 			says(t, refusal(t, append(flags, "--join", "none")...), append(x.want, "--peer-cert "+flags[1])...)
 		})
 	}
+}
+
+// TestCertificateIsReadAgain: another one in the same files is shown without a restart,
+// and files that are of no use change nothing.
+func TestCertificateIsReadAgain(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	n := start(t, dataDir(t), secured(ca.node("first", nil)))
+	ca.node("probe", nil)
+	probe, err := tls.LoadX509KeyPair(ca.file("probe.pem"), ca.file("probe.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	signers := x509.NewCertPool()
+	signers.AddCert(ca.cert)
+	shown := func() *x509.Certificate {
+		d := tls.Dialer{Config: &tls.Config{
+			MinVersion: tls.VersionTLS13, RootCAs: signers, Certificates: []tls.Certificate{probe}, NextProtos: []string{"h2"},
+		}}
+		conn, err := d.DialContext(t.Context(), "tcp", n.Addresses.Peer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		return conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
+	}
+	if name := shown().Subject.CommonName; name != "first" {
+		t.Fatalf("shows the certificate of %s", name)
+	}
+	renew := func(change func(*x509.Certificate)) {
+		ca.node("first", func(c *x509.Certificate) {
+			c.Subject.CommonName = "renewed"
+			change(c)
+		})
+	}
+	// It is for another host: nobody would take it.
+	renew(func(c *x509.Certificate) { c.IPAddresses = []net.IP{net.IPv4(10, 0, 0, 8)} })
+	await(t, "a word about it", func() bool { return strings.Contains(n.said.String(), "the peer certificate stays as it was") })
+	if name := shown().Subject.CommonName; name != "first" {
+		t.Fatalf("shows the certificate of %s, which is of no use", name)
+	}
+	renew(func(*x509.Certificate) {})
+	await(t, "the new certificate", func() bool { return shown().Subject.CommonName == "renewed" })
 }
