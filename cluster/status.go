@@ -16,7 +16,8 @@ type Status struct {
 	Leads  bool
 	Term   uint64
 	// Opened says that it leads and that Conf has in it all that earlier leaders
-	// changed: the first entry of Term is applied.
+	// changed: the first entry of Term is applied. If the last change took a vote
+	// away, enough of the voters know of it for those who went to be deleted.
 	Opened bool
 	// Commit is the last index known to be committed, Applied the last one
 	// applied here.

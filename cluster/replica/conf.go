@@ -44,6 +44,12 @@ func (c Conf) Has(id storage.ReplicaID) bool {
 	return c.Votes(id) || slices.Contains(c.Learners, id)
 }
 
+// losesVotes says that somebody votes in c, and not in next.
+func (c Conf) losesVotes(next Conf) bool {
+	gone := func(id storage.ReplicaID) bool { return !slices.Contains(next.Voters, id) }
+	return slices.ContainsFunc(c.Voters, gone) || slices.ContainsFunc(c.Outgoing, gone)
+}
+
 // Equal says whether two configurations are the same.
 func (c Conf) Equal(o Conf) bool {
 	return slices.Equal(c.Voters, o.Voters) && slices.Equal(c.Outgoing, o.Outgoing) &&

@@ -61,6 +61,12 @@
 // between the two finds the same configuration. A change that makes no sense
 // changes nothing, on every replica alike.
 //
+// A vote is taken away through a joint configuration, whose leaving is known to
+// those who go as soon as to those who stay, or sooner: the leader may crash before
+// it has that on its own disk. Then those who stay need the votes of those who went.
+// So these give them (judge), and are deleted, and anything else is changed, only
+// after it is known on the disks of a majority of those who stay (Status.Opened).
+//
 // # Truncation
 //
 // A leader keeps what any other replica lacks. A follower cannot know that, and

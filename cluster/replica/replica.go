@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"go.etcd.io/raft/v3"
@@ -41,6 +40,9 @@ type Replica struct {
 	// changing is the index of the last change of configuration that was
 	// proposed here, in changingTerm, by the caller or by raft itself.
 	changing, changingTerm uint64
+	// anchor is the index behind which something must be committed, see anchored;
+	// 0 if nothing.
+	anchor uint64
 	// leaving says that raft may have proposed to leave the joint configuration
 	// since the last Ready.
 	leaving bool
@@ -107,37 +109,6 @@ func (r *Replica) Propose(term uint64, data []byte) error {
 	return err
 }
 
-// unplaced is a proposed entry that has not yet come out of Ready.
-const unplaced = math.MaxUint64
-
-// ProposeConf appends a change of the configuration if this replica leads in
-// term, under ErrNotLeader and ErrDropped as in Propose. ErrConf says that the
-// change makes no sense, or that the one before is not yet applied here: raft
-// itself would put an empty entry in its place.
-func (r *Replica) ProposeConf(term uint64, cc *pb.ConfChangeV2) error {
-	s := r.rn.BasicStatus()
-	if s.RaftState != raft.StateLeader || s.GetTerm() != term {
-		return ErrNotLeader
-	}
-	if r.termStart == 0 || s.Applied < r.termStart || r.leaving || r.changingTerm == term && s.Applied < r.changing {
-		return fmt.Errorf("%w: an earlier one is under way", ErrConf)
-	}
-	if r.conf.Joint() != cc.LeaveJoint() {
-		return fmt.Errorf("%w: a joint configuration is left before the next change", ErrConf)
-	}
-	if _, refused := r.conf.Next(cc); refused != nil {
-		return refused
-	}
-	err := r.rn.ProposeConfChange(cc)
-	if errors.Is(err, raft.ErrProposalDropped) {
-		return ErrDropped
-	}
-	if err == nil {
-		r.changing, r.changingTerm = unplaced, term
-	}
-	return err
-}
-
 // TransferLeader hands leadership over to another voter, once that has the
 // whole log. Until it has, or an election timeout has passed, proposals are
 // dropped.
@@ -177,6 +148,7 @@ func (r *Replica) step(m *pb.Message) error {
 		return fmt.Errorf("step message from replica %d: %w: it is for replica %d", m.GetFrom(), ErrMisdirected, m.GetTo())
 	}
 	r.hear(m.GetFrom())
+	r.judge(m)
 	if err := r.rn.Step(m); err != nil {
 		return fmt.Errorf("step message from replica %d: %w", m.GetFrom(), err)
 	}
@@ -196,6 +168,7 @@ func (r *Replica) Tick(n int) {
 		r.ticks++
 		r.rn.Tick()
 	}
+	r.seekAnchor()
 	if n > 0 && len(r.late) > 0 {
 		r.outbox = append(r.outbox, r.late...)
 		r.late = nil
@@ -248,45 +221,6 @@ func (r *Replica) Applied(job *ApplyJob) {
 	r.leaving = r.conf.Joint() && r.conf.AutoLeave
 }
 
-// handOn has a leader that is to vote no more begin to hand over before it hears
-// that its joint configuration can be left: until it has, raft leaves none. It
-// would step down where the change is applied, with entries behind it that nobody
-// else has; and those that do not know yet that it is committed need its vote,
-// which it gives to nobody whose log ends before its own.
-func (r *Replica) handOn() {
-	if !r.conf.Joint() || !r.conf.AutoLeave || slices.Contains(r.conf.Voters, r.cfg.ID) {
-		return
-	}
-	var to Progress
-	for _, p := range r.Progress() {
-		if !slices.Contains(r.conf.Voters, p.Replica) {
-			continue
-		}
-		if to.Replica == 0 || p.Active && !to.Active || p.Active == to.Active && p.Match > to.Match {
-			to = p
-		}
-	}
-	if to.Replica != 0 {
-		r.rn.TransferLeader(uint64(to.Replica))
-	}
-}
-
-// applyConf has raft switch to the configuration that the apply loop stored.
-func (r *Replica) applyConf(e *storage.Entry) {
-	cc, err := ConfChange(e)
-	if err != nil {
-		panic(err) // the apply loop would not have come past it
-	}
-	next, refused := r.conf.Next(cc)
-	if refused != nil {
-		return
-	}
-	if got := fromConfState(r.rn.ApplyConfChange(cc)); !got.Equal(next) {
-		panic(fmt.Sprintf("entry %d changes the configuration to %v, raft says %v", e.Index, next, got))
-	}
-	r.conf = &next
-}
-
 func (r *Replica) deliver(ms []*pb.Message) {
 	for _, m := range ms {
 		if m.GetTo() != uint64(r.cfg.ID) {
@@ -327,29 +261,6 @@ func (r *Replica) Ready() (Jobs, bool) {
 	r.releaseReads()
 	return jobs, true
 }
-
-// keepCommit has the commit index written, with a sync, when it says that a
-// configuration is in force. Elsewhere it goes along with the next append; but
-// who is left alone by a configuration, and forgets in a crash that it was
-// committed, would wait for votes of those who were deleted since.
-func (r *Replica) keepCommit(jobs *Jobs) {
-	if jobs.Apply == nil || !slices.ContainsFunc(jobs.Apply.Entries, changesMembers) {
-		return
-	}
-	if jobs.Append == nil {
-		if !r.hardDirty {
-			return
-		}
-		jobs.Append = &AppendJob{}
-	}
-	jobs.Append.Sync = true
-	if r.hardDirty {
-		hard := r.hard
-		jobs.Append.HardState, r.hardDirty = &hard, false
-	}
-}
-
-func changesMembers(e storage.Entry) bool { return pb.EntryType(e.Type) != pb.EntryNormal }
 
 // post puts a message of raft's where it belongs.
 func (r *Replica) post(m *pb.Message, jobs *Jobs) {
@@ -419,7 +330,7 @@ func (r *Replica) takeChange(rd raft.Ready) *Change {
 		return nil
 	}
 	r.change = next
-	r.termStart, r.held, r.late = 0, nil, nil
+	r.termStart, r.anchor, r.held, r.late = 0, 0, nil, nil
 	if next.Leads {
 		// A leader's first entry comes with the ready that announces it, unless
 		// it was only the leader's name that had not been known.
@@ -463,17 +374,6 @@ func (r *Replica) appendJob(m *pb.Message, sync bool) *AppendJob {
 		job.HardState, r.hardDirty = &hard, false
 	}
 	return job
-}
-
-// placeChange notes where the newest change of configuration is in the log. One
-// of raft's own counts too: it would put an empty entry in the place of another
-// one beside it, and nobody would ever hear what became of that.
-func (r *Replica) placeChange(ents []storage.Entry) {
-	for i := range ents {
-		if IsConfChange(&ents[i]) {
-			r.changing, r.changingTerm = ents[i].Index, ents[i].Term
-		}
-	}
 }
 
 // releaseReads hands the held reads to raft once an entry of the own term is

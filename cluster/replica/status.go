@@ -21,7 +21,8 @@ type Status struct {
 	Conf             *Conf
 	Alone, SoleVoter bool
 	// Opened says that this replica leads and has applied the first entry of its
-	// term: Conf has in it all that earlier leaders changed.
+	// term: Conf has in it all that earlier leaders changed. If the last change took
+	// a vote away, enough of the voters know of it for those who went to be deleted.
 	Opened bool
 }
 
@@ -45,7 +46,7 @@ func (r *Replica) Status() Status {
 		Change: r.change, Commit: r.hard.Commit, Applied: applied,
 		First: r.log.truncated.Index + 1, Last: r.log.written,
 		Conf: r.conf, Alone: r.Alone(), SoleVoter: r.SoleVoter(),
-		Opened: r.change.Leads && r.termStart != 0 && applied >= r.termStart,
+		Opened: r.change.Leads && r.termStart != 0 && applied >= r.termStart && r.anchored(),
 	}
 }
 
