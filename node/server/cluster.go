@@ -94,24 +94,9 @@ func (c *clusterView) setState(ctx context.Context, node string, state meta.Node
 		return &actors.Refusal{Code: actors.CodeInvalidArgument, Field: "node", Message: why}
 	}
 	if state == meta.NodeRemoved {
-		if err := c.spare(ctx, n.ID); err != nil {
-			return err
-		}
+		return c.removal(n.ID).run(ctx)
 	}
-	err := c.node.calls.SetNodeState(ctx, n.ID, state)
-	for begin := time.Now(); errors.Is(err, meta.ErrLastCopies) && time.Since(begin) < removeWait; {
-		// It may be about to hold nothing: the last groups have yet to report.
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(retryCommand):
-		}
-		err = c.node.calls.SetNodeState(ctx, n.ID, state)
-	}
-	if errors.Is(err, meta.ErrLastCopies) {
-		return &actors.Refusal{Code: actors.CodeInvalidArgument, Field: "node", Message: "has copies without which there is no majority: drain it first, until it holds none"}
-	}
-	return err
+	return c.node.calls.SetNodeState(ctx, n.ID, state)
 }
 
 // lastOne says why a node cannot go: there would be no other.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -13,26 +14,56 @@ import (
 )
 
 const (
-	// removeWait is how long a removal waits for groups that count on the node,
-	// removePoll the time between two looks.
+	// removeWait is how long a removal waits for groups that count on the node, and
+	// for meta to hear that they do not, removePoll the time between two looks.
 	removeWait = 8 * time.Second
 	removePoll = 100 * time.Millisecond
 )
 
-// spare waits until every group can do without a node: once it is removed, nobody
-// talks to it any more. Two nodes of three that are removed one right after the other
-// could else take meta's majority with them, before it has let go of them.
-func (c *clusterView) spare(ctx context.Context, n identity.NodeID) error {
-	over := time.NewTimer(removeWait)
+// removal takes a node out of the cluster once every group can do without it: from
+// then on nobody talks to it any more. Two nodes of three that are removed one right
+// after the other could else take meta's majority with them, before it has let go of
+// them.
+//
+// Two are asked, and both must agree, again after each wait: the groups' leaders, who
+// know who votes now and who of them is there; and meta, which decides by its records
+// in the order of its log, so that two removals at a time cannot both be right.
+type removal struct {
+	// counted says which group counts on the node now, as its leader says; empty if
+	// none.
+	counted func(ctx context.Context) string
+	// take has meta remove the node. ErrLastCopies says that its records count on it:
+	// a group has yet to report.
+	take func(ctx context.Context) error
+	wait time.Duration
+}
+
+func (c *clusterView) removal(n identity.NodeID) *removal {
+	return &removal{
+		counted: func(ctx context.Context) string {
+			limited, cancel := context.WithTimeout(ctx, reportLimit)
+			defer cancel()
+			return counted(c.node.meta.View(), c.node.member.Reports(limited), n)
+		},
+		take: func(ctx context.Context) error { return c.node.calls.SetNodeState(ctx, n, meta.NodeRemoved) },
+		wait: removeWait,
+	}
+}
+
+// run blocks until the node is removed, for r.wait at most; then it is refused.
+func (r *removal) run(ctx context.Context) error {
+	over := time.NewTimer(r.wait)
 	defer over.Stop()
 	tick := time.NewTicker(removePoll)
 	defer tick.Stop()
 	for {
-		limited, cancel := context.WithTimeout(ctx, reportLimit)
-		why := counted(c.node.meta.View(), c.node.member.Reports(limited), n)
-		cancel()
+		why := r.counted(ctx)
 		if why == "" {
-			return nil
+			err := r.take(ctx)
+			if !errors.Is(err, meta.ErrLastCopies) {
+				return err
+			}
+			why = "has copies without which there is no majority"
 		}
 		select {
 		case <-tick.C:
@@ -41,7 +72,7 @@ func (c *clusterView) spare(ctx context.Context, n identity.NodeID) error {
 		case <-over.C:
 			return &actors.Refusal{
 				Code: actors.CodeUnavailable, Field: "node", RetryAfter: time.Second,
-				Message: why + ": `drain` it first, or bring back those that are down; see `nodes`",
+				Message: why + ": `drain` it first, until it holds none, or bring back those that are down; see `nodes`",
 			}
 		}
 	}

@@ -1,9 +1,15 @@
 package server
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/waystation/waystation/actors"
 	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
 	peerv1 "github.com/waystation/waystation/messages/waystation/peer/v1"
@@ -82,4 +88,44 @@ func TestWhoIsCountedOn(t *testing.T) {
 	}
 	r[node(1)].Groups = []*peerv1.GroupReport{{Group: uint32(meta.MetaGroup), Replica: replicaOf(1), Leader: replicaOf(1), Voters: []uint64{replicaOf(1), replicaOf(2), 99}}}
 	want(2, r, "meta counts on it: of 3 voters, 1 would be left")
+}
+
+// TestRemovalAsksBothEachTime: leaders and meta must agree at the same time. What the
+// leaders said before a wait may be over behind it, and the waits do not add up.
+func TestRemovalAsksBothEachTime(t *testing.T) {
+	refused := fmt.Errorf("node b: %w", meta.ErrLastCopies)
+	for name, x := range map[string]struct {
+		counted []string // what the leaders say, the last of it for ever
+		take    []error  // what meta says
+		tries   int
+		want    string // of the error; empty: it is removed
+	}{
+		"at once":                              {[]string{""}, []error{nil}, 1, ""},
+		"meta hears of it later":               {[]string{""}, []error{refused, refused, nil}, 3, ""},
+		"leaders let go of it":                 {[]string{"meta counts on it", "meta counts on it", ""}, []error{nil}, 1, ""},
+		"another voter fails while meta waits": {[]string{"", "meta counts on it"}, []error{refused, nil}, 1, "meta counts on it"},
+		"meta never hears of it":               {[]string{""}, []error{refused}, int(removeWait / removePoll), "drain"},
+		"another refusal":                      {[]string{""}, []error{meta.ErrNoNode}, 1, meta.ErrNoNode.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				asked, tries := 0, 0
+				r := removal{wait: removeWait}
+				r.counted = func(context.Context) string { asked++; return x.counted[min(asked, len(x.counted))-1] }
+				r.take = func(context.Context) error { tries++; return x.take[min(tries, len(x.take))-1] }
+				begin := time.Now()
+				err := r.run(t.Context())
+				if x.want == "" && err != nil || x.want != "" && (err == nil || !strings.Contains(err.Error(), x.want)) {
+					t.Errorf("error %v, want %q", err, x.want)
+				}
+				if tries < x.tries || tries > x.tries+1 || time.Since(begin) > removeWait {
+					t.Errorf("meta was asked %d times in %v, want %d", tries, time.Since(begin), x.tries)
+				}
+				var refusal *actors.Refusal
+				if errors.As(err, &refusal) && refusal.Code != actors.CodeUnavailable {
+					t.Errorf("code %v", refusal.Code)
+				}
+			})
+		})
+	}
 }
