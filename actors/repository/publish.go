@@ -145,7 +145,7 @@ func (b *publication) one(p *published) (PublishResult, error) {
 		}
 		b.accepted = true
 	}
-	r.head++
+	r.head = max(r.head, floor(m.index)) + 1
 	m.keepPacket(r, p, b.off)
 	if len(p.id) > 0 {
 		m.rememberID(r.id, p.id, r.head, p.contentCRC)

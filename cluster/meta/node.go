@@ -61,6 +61,18 @@ type Addresses struct{ GRPC, HTTP, Peer, Gossip string }
 // Features are the levels that a node's program can run at, both included.
 type Features struct{ Min, Max uint32 }
 
+// The feature levels. A cluster's is recorded: never give a number another meaning.
+const (
+	// FeatureFirst is what every cluster is founded at.
+	FeatureFirst = 1
+	// FeatureNumbers is that of a cluster that was recovered or restored: sequence
+	// numbers lie above what the raft index says (actors/repository).
+	FeatureNumbers = 2
+)
+
+// Supported are the levels that this program runs at.
+func Supported() Features { return Features{Min: FeatureFirst, Max: FeatureNumbers} }
+
 // Has says whether the program runs at level.
 func (f Features) Has(level uint32) bool { return f.Min <= level && level <= f.Max }
 

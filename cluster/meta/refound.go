@@ -63,6 +63,7 @@ func Refound(old []Record, how Refounding) (Refounded, error) {
 	c.NextReplica += jumpReplica
 	c.NextGroup += jumpGroup
 	c.Generation++
+	c.FeatureLevel = max(c.FeatureLevel, FeatureNumbers)
 	b.groups()
 	b.put(producerRecord(otherProducers, b.epoch+jumpEpoch))
 	b.replicas()

@@ -38,7 +38,7 @@ type Member struct {
 type GroupOutcome struct {
 	Meta      bool   `json:"meta,omitempty"`
 	Partition uint32 `json:"partition"`
-	// From is the folder whose copy is taken; Applied, Committed and Last are the
+	// From is the folder whose copy is taken, empty if none is; Applied, Committed and Last are the
 	// entries that it has applied, knows to be committed, and holds.
 	From      string `json:"from"`
 	Applied   uint64 `json:"applied,string"`
@@ -59,12 +59,12 @@ type GroupOutcome struct {
 
 // Survey says what Recover would do with the same folders. Nothing is changed, but
 // that the databases are opened, as a node's start does.
-func Survey(dirs []string, logger *slog.Logger) (*Plan, error) {
+func Survey(dirs []string, empty []uint, logger *slog.Logger) (*Plan, error) {
 	all, err := openSurvivors(dirs, logger)
 	if err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
 	}
-	p, _, err := all.plan()
+	p, _, err := all.plan(empty)
 	if closed := all.close(); err == nil {
 		err = closed
 	}
@@ -78,6 +78,9 @@ func Survey(dirs []string, logger *slog.Logger) (*Plan, error) {
 type part struct {
 	from *survivor
 	copy cluster.Copy
+	// empty says that there is none: the partition begins anew. Then copy is where
+	// all others are.
+	empty bool
 }
 
 // view is the cluster as of the end of its log.
@@ -97,17 +100,27 @@ func (x part) view() (*meta.View, error) {
 	return store.View(), nil
 }
 
-func (all survivors) plan() (*Plan, []part, error) {
+func (all survivors) plan(empty []uint) (*Plan, []part, error) {
 	first := all[0]
+	for _, p := range empty {
+		if p >= uint(first.of.Partitions) {
+			return nil, nil, fmt.Errorf("%w: partition %d: there are %d", ErrNoPartition, p, first.of.Partitions)
+		}
+	}
 	p := &Plan{ClusterID: first.of.Cluster.String(), Cluster: first.of.Name, Node: first.of.Node, Folder: first.dir}
 	var parts []part
 	for g := range storage.GroupID(first.of.Partitions) + 1 {
+		if g != meta.MetaGroup && slices.Contains(empty, uint(g-1)) {
+			parts = append(parts, part{from: first, empty: true})
+			continue
+		}
 		from, c, err := all.find(g)
 		if err != nil {
 			return nil, nil, err
 		}
-		parts = append(parts, part{from, c})
+		parts = append(parts, part{from: from, copy: c})
 	}
+	all.begin(parts)
 	view, err := parts[0].view()
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", parts[0].from.dir, err)
@@ -117,6 +130,28 @@ func (all survivors) plan() (*Plan, []part, error) {
 		p.Groups = append(p.Groups, all.outcome(storage.GroupID(i), x, view))
 	}
 	return p, parts, nil
+}
+
+// begin has the partitions that are empty go on behind whatever the others got to,
+// and the folders say of them. All groups of a cluster have jumped as often, so that
+// with the next jump this is above every index that they gave out.
+func (all survivors) begin(parts []part) {
+	var last storage.Position
+	for g, x := range parts {
+		last.Index, last.Term = max(last.Index, x.copy.Last.Index), max(last.Term, x.copy.Term)
+		for _, s := range all {
+			_, to := s.log.Bounds(storage.GroupID(g))
+			last.Index = max(last.Index, to)
+			if hard, err := s.log.HardState(storage.GroupID(g)); err == nil { // else it is what is damaged
+				last.Term = max(last.Term, hard.Term)
+			}
+		}
+	}
+	for g := range parts {
+		if parts[g].empty {
+			parts[g].copy = cluster.Copy{Group: storage.GroupID(g), Last: last, Term: last.Term}
+		}
+	}
 }
 
 // others are the members beside one.
@@ -144,6 +179,11 @@ func (all survivors) outcome(g storage.GroupID, x part, view *meta.View) GroupOu
 		o.LastHeard = &at
 	}
 	o.Quarantined = x.copy.Quarantined
+	if x.empty {
+		o.From, o.Lost = "", "everything: it begins anew, empty"
+		o.Applied, o.Committed, o.Last, o.Term = 0, 0, 0, 0
+		return o
+	}
 	here := map[storage.ReplicaID]bool{}
 	for _, s := range all {
 		if c, err := s.copyOf(g); err == nil {

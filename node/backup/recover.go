@@ -30,12 +30,15 @@ import (
 // ones alone had acknowledged is gone. All of it is made beside what is there, and
 // takes its place once it is whole; the old databases stay in the data folder. A
 // recovery that broke off is begun again, or ended, by the next one.
-func Recover(dirs []string, logger *slog.Logger) (*Plan, error) {
+//
+// The partitions in empty begin anew, with nothing: nobody has a copy of them that
+// can be read.
+func Recover(dirs []string, empty []uint, logger *slog.Logger) (*Plan, error) {
 	all, err := openSurvivors(dirs, logger)
 	if err != nil {
 		return nil, fmt.Errorf("recover: %w", err)
 	}
-	p, err := all.recover(logger)
+	p, err := all.recover(empty, logger)
 	if closed := all.close(); err == nil {
 		err = closed
 	}
@@ -45,8 +48,8 @@ func Recover(dirs []string, logger *slog.Logger) (*Plan, error) {
 	return p, nil
 }
 
-func (all survivors) recover(logger *slog.Logger) (*Plan, error) {
-	p, parts, err := all.plan()
+func (all survivors) recover(empty []uint, logger *slog.Logger) (*Plan, error) {
+	p, parts, err := all.plan(empty)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +88,9 @@ type recovery struct {
 // index that was never given out.
 func (r *recovery) make() error {
 	for g := range r.parts {
+		if r.parts[g].empty {
+			continue
+		}
 		if err := r.take(storage.GroupID(g)); err != nil {
 			return fmt.Errorf("%s: take the copy of %s: %w", r.parts[g].from.dir, groupName(storage.GroupID(g)), err)
 		}
@@ -129,10 +135,26 @@ func (r *recovery) take(g storage.GroupID) error {
 // move has a group go on at another index, as a new replica.
 func (r *recovery) move(g storage.GroupID, id storage.ReplicaID) error {
 	at := r.at(g)
+	if r.parts[g].empty {
+		return r.anew(g, id, at)
+	}
 	change := func(k, v []byte) ([]byte, bool) { return repository.Moved(k, v, at.Index) }
 	return r.stage(g, r.state, change, func(stage *storage.Stage, lower, upper []byte) error {
 		return r.install(stage, storage.ReplicaMeta{Group: g, Replica: id, Truncated: at}, lower, upper)
 	})
+}
+
+// anew has a partition begin with nothing but its place in the log.
+func (r *recovery) anew(g storage.GroupID, id storage.ReplicaID, at storage.Position) error {
+	stage, err := r.state.NewStage(g)
+	if err != nil {
+		return err
+	}
+	if err := stage.Add(repository.Anew(repository.PartitionID(g-1), at.Index)); err != nil {
+		return errors.Join(err, stage.Discard())
+	}
+	lower, upper := rangeOf(g)
+	return r.install(stage, storage.ReplicaMeta{Group: g, Replica: id, Truncated: at}, lower, upper)
 }
 
 // stage stages what change leaves of a group's records, and has end end that.
@@ -171,11 +193,15 @@ func (r *recovery) replay() error {
 	}
 	for _, p := range relay.Partitions() {
 		x := r.parts[p.Group()]
+		if x.empty {
+			continue
+		}
 		if err = x.copy.Replay(x.from.log, p); err == nil {
 			err = r.check(p)
 		}
 		if err != nil {
-			err = fmt.Errorf("%s: %w: leave this folder out, if another one has %s", x.from.dir, err, groupName(p.Group()))
+			err = fmt.Errorf("%s: %w: leave this folder out, if another one has %s, or have that begin anew with --empty-partition %d: what was in it is lost, all others are kept",
+				x.from.dir, err, groupName(p.Group()), p.ID())
 			break
 		}
 	}
@@ -218,8 +244,9 @@ func (r *recovery) refound() (meta.Refounded, error) {
 	}
 	node, known := store.View().Node(r.first.id.Node)
 	if !known {
-		node = meta.Node{ID: r.first.id.Node, Name: r.first.of.Node, Version: config.Version(), Features: meta.Features{Min: 1, Max: 1}}
+		node = meta.Node{ID: r.first.id.Node, Name: r.first.of.Node, Version: config.Version()}
 	}
+	node.Features = meta.Supported()
 	node.Boot, node.Life = r.first.id.Boot, r.first.id.Life
 	r.gone = others(store.View(), node.ID)
 	var gone []string

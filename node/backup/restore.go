@@ -28,8 +28,9 @@ import (
 )
 
 // Jump is how far behind a group's last index a restored one goes on: no cluster
-// gives out as many, so that a token or an index from before is never given again.
-const Jump = 1 << 40
+// gives out as many, so that a token, a number or an index from before is never given
+// again.
+const Jump = repository.Jump
 
 // stateFormat is that of the records which this program understands.
 const stateFormat = 1
@@ -98,7 +99,7 @@ func restore(dir, dataDir, name string, m *Manifest, logger *slog.Logger) (c met
 		return c, err
 	}
 	t := &target{dir: dir, stores: to}
-	node := meta.Node{ID: id.Node, Name: name, Boot: id.Boot, Life: id.Life, Version: config.Version(), Features: meta.Features{Min: 1, Max: 1}}
+	node := meta.Node{ID: id.Node, Name: name, Boot: id.Boot, Life: id.Life, Version: config.Version(), Features: meta.Supported()}
 	c, replicas, err := t.meta(m.Files[0], node)
 	if err != nil {
 		return c, err

@@ -21,6 +21,8 @@ var (
 	ErrNoFolder = errors.New("not a data folder")
 	// ErrOther says that data folders are not of one cluster.
 	ErrOther = errors.New("data folders are of different clusters")
+	// ErrNoPartition says that the cluster has no such partition.
+	ErrNoPartition = errors.New("no such partition")
 	// ErrNoCopy says that none of the folders has a group.
 	ErrNoCopy = errors.New("no copy")
 )
@@ -141,7 +143,11 @@ func (all survivors) find(g storage.GroupID) (from *survivor, best cluster.Copy,
 		}
 	}
 	if from == nil {
-		return nil, best, fmt.Errorf("%w of %s in these folders: name more of them with --with, or restore a backup: %w", ErrNoCopy, groupName(g), errors.Join(errs...))
+		remedy := "name more of them with --with, or restore a backup"
+		if g != meta.MetaGroup {
+			remedy += fmt.Sprintf(", or have it begin anew with --empty-partition %d: what was in it is lost, all others are kept", g-1)
+		}
+		return nil, best, fmt.Errorf("%w of %s in these folders: %s: %w", ErrNoCopy, groupName(g), remedy, errors.Join(errs...))
 	}
 	return from, best, nil
 }

@@ -19,8 +19,9 @@ func runRecover(_ context.Context, s Streams, args []string) error {
 	fs, output := flags("recover")
 	data := fs.String("data-dir", "", "the data `folder` of the node that goes on")
 	with := fs.StringArray("with", nil, "the data `folder` of another node that is left; may be given again")
+	empty := fs.UintSlice("empty-partition", nil, "a `partition` that begins anew, with nothing in it, because no copy of it can be read; may be given again")
 	accept := fs.Bool("accept-loss", false, "do it: what only the lost nodes had is gone, and they may never come back")
-	if err := parse(s, fs, args, "recover --data-dir DIR [--with DIR]… [--accept-loss] [flags]"); err != nil {
+	if err := parse(s, fs, args, "recover --data-dir DIR [--with DIR]… [--empty-partition N]… [--accept-loss] [flags]"); err != nil {
 		return helped(err)
 	}
 	if fs.NArg() > 0 {
@@ -34,7 +35,7 @@ func runRecover(_ context.Context, s Streams, args []string) error {
 		do = backup.Recover
 	}
 	logger := slog.New(slog.NewTextHandler(s.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	plan, err := do(append([]string{*data}, *with...), logger)
+	plan, err := do(append([]string{*data}, *with...), *empty, logger)
 	if err != nil {
 		return err
 	}

@@ -174,7 +174,7 @@ func (m *Member) self() meta.Node {
 	s := m.cfg.Settings
 	return meta.Node{
 		ID: m.cfg.Identity.Node, Name: s.Name, Boot: m.cfg.Identity.Boot, Life: m.cfg.Identity.Life,
-		Addresses: m.cfg.Addresses, Zone: s.Zone, Version: versionText(), Features: meta.Features{Min: featureLevel, Max: featureLevel},
+		Addresses: m.cfg.Addresses, Zone: s.Zone, Version: versionText(), Features: meta.Supported(),
 	}
 }
 

@@ -175,9 +175,10 @@ func (m *Member) listen(id meta.ClusterID) (err error) {
 
 var errStarting = errors.New("the node is starting")
 
-// featureLevel is what this build supports, format its storage format.
+// featureLevel is the lowest that this build runs at, which is what nodes speak
+// that do not know their cluster's; format is its storage format.
 const (
-	featureLevel = 1
+	featureLevel = meta.FeatureFirst
 	format       = 1
 )
 

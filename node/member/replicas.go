@@ -139,7 +139,12 @@ func (m *Member) replace(p *Parts, r meta.Replica, why error) {
 		}
 		return err
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, meta.ErrLastCopies):
+		m.log.Error("replica is damaged and cannot be replaced: its group has no majority of copies without it. Bring the nodes back that have others; "+
+			"or stop this node and look what `recover --data-dir DIR` can save, or `restore` a backup",
+			"group", r.Group, "partition", int64(r.Group)-1, "replica", r.ID, "why", why)
+	case err != nil:
 		m.log.Error("quarantined replica is not replaced", "group", r.Group, "replica", r.ID, "why", why, "err", err)
 	}
 }

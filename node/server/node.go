@@ -199,7 +199,7 @@ func (n *node) startEngine(b *member.Belonging, x *parts) (err error) {
 // found makes the cluster, unless that is done, and tries until it is or ctx ends.
 func (n *node) found(ctx context.Context, b *member.Belonging) {
 	init := meta.Init{
-		Cluster: b.Cluster, Name: b.Name, Partitions: b.Partitions, HashSeed: b.HashSeed, FeatureLevel: 1, Node: n.member.Self(),
+		Cluster: b.Cluster, Name: b.Name, Partitions: b.Partitions, HashSeed: b.HashSeed, FeatureLevel: meta.FeatureFirst, Node: n.member.Self(),
 	}
 	for !n.meta.View().Made() {
 		limited, cancel := context.WithTimeout(ctx, initLimit)

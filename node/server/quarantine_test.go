@@ -1,13 +1,19 @@
 package server_test
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/waystation/waystation/node/backup"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -70,7 +76,7 @@ func TestUnreadablePartitionOfOneNode(t *testing.T) {
 	n.stop()
 	spoil(t, dir)
 	n = start(t, dir)
-	if got := n.state("test"); got != "quarantined: partition 0" {
+	if got := n.state("test"); got != "quarantined: partition 0; no other copy: see recover" {
 		t.Errorf("the node is %q", got)
 	}
 	if got := n.metric("waystation_cluster_quarantined_replicas"); got != "1" {
@@ -110,4 +116,94 @@ func TestUnreadablePartitionIsRebuilt(t *testing.T) {
 		t.Errorf("no replica was replaced: %s", ops)
 	}
 	await(t, "the node to be well again", func() bool { return nodes[0].state("third") == "up" })
+}
+
+// flipLog changes one bit of what a data folder's log has of a packet.
+func flipLog(t *testing.T, dir, content string) {
+	t.Helper()
+	flipped := false
+	err := filepath.WalkDir(filepath.Join(dir, "log"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || flipped {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if at := bytes.Index(data, []byte(content)); err == nil && at >= 0 {
+			data[at] ^= 4
+			flipped, err = true, os.WriteFile(path, data, 0o600)
+		}
+		return err
+	})
+	if err != nil || !flipped {
+		t.Fatalf("%q is not in the log: %v", content, err)
+	}
+}
+
+// TestDamagedLogOfOneNode: the only copy of a partition is damaged. The node says
+// so, and what its owner can do: without a backup the partition begins anew, and all
+// that the others hold is kept.
+func TestDamagedLogOfOneNode(t *testing.T) {
+	t.Parallel()
+	dir, logger := dataDir(t), slog.New(slog.DiscardHandler)
+	n := start(t, dir)
+	for i := range 16 {
+		n.publish(fmt.Sprintf("acme/r%d", i), fmt.Sprintf("this is the content of packet %02d", i))
+	}
+	n.stop()
+	flipLog(t, dir, "content of packet 00")
+	n = start(t, dir)
+	lost := map[string]bool{}
+	for i := range 16 {
+		repo := fmt.Sprintf("acme/r%d", i)
+		lost[repo] = n.http("GET", "/v1/repos/"+repo+"/packets/1", "", nil) != http.StatusOK
+	}
+	state := n.state("test")
+	var partition uint
+	if _, err := fmt.Sscanf(state, "quarantined: partition %d; no other copy: see recover", &partition); err != nil || !lost["acme/r0"] {
+		t.Errorf("the node is %q, %v: %v", state, lost, err)
+	}
+	n.stop()
+	_, err := backup.Recover([]string{dir}, nil, logger)
+	says(t, err, "--empty-partition "+fmt.Sprint(partition), "restore a backup", "--with")
+	if _, err := backup.Survey([]string{dir}, []uint{99}, logger); !errors.Is(err, backup.ErrNoPartition) {
+		t.Errorf("a partition that is not there: %v", err)
+	}
+	plan, err := backup.Survey([]string{dir}, []uint{partition}, logger)
+	if err != nil || !strings.HasPrefix(plan.Groups[partition+1].Lost, "everything") {
+		t.Fatalf("the plan: %+v, %v", plan, err)
+	}
+	if plan, err = backup.Recover([]string{dir}, []uint{partition}, logger); err != nil || !plan.Done {
+		t.Fatalf("recover: %+v, %v", plan, err)
+	}
+	n = start(t, dir)
+	if got := n.state("test"); got != "up" {
+		t.Errorf("the node is %q", got)
+	}
+	kept := map[string]bool{}
+	for repo, gone := range lost {
+		if status := n.http("GET", "/v1/repos/"+repo+"/packets/1", "", nil); (status == http.StatusOK) == gone {
+			t.Errorf("%s: packet 1: %d, lost: %v", repo, status, gone)
+		}
+		if r := n.publish(repo, "x"); number(t, r.Sequence) <= backup.Jump {
+			t.Errorf("%s: a new packet has number %s", repo, r.Sequence)
+		}
+		kept[repo] = !gone
+	}
+	want, got := 16, 0
+	for _, k := range kept {
+		if k {
+			want++
+		}
+	}
+	await(t, "all that is there", func() bool {
+		for _, d := range n.pull("default", `{"max":64,"wait_ms":500}`) {
+			if status := d.settle(n, "default", "done", nil); status != http.StatusOK {
+				t.Fatalf("settle: %d", status)
+			}
+			got++
+		}
+		return got == want
+	})
+	if wrong := faults(n.verify(), 1); len(wrong) > 0 {
+		t.Errorf("replicas: %v", wrong)
+	}
 }

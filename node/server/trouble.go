@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/waystation/waystation/actors"
 	"github.com/waystation/waystation/cluster"
 	"github.com/waystation/waystation/cluster/meta"
+	"github.com/waystation/waystation/storage"
 )
 
 // trouble is what is wrong with this node, though it serves; empty if nothing is.
@@ -49,7 +52,22 @@ func (n *node) damage() string {
 	if more := len(names) - shownDamage; more > 0 {
 		names = append(names[:shownDamage], fmt.Sprintf("%d more", more))
 	}
-	return "quarantined: " + strings.Join(names, ", ")
+	text := "quarantined: " + strings.Join(names, ", ")
+	if n.onlyCopies() {
+		text += "; no other copy: see recover"
+	}
+	return text
+}
+
+// onlyCopies says that a partition is quarantined here that nobody else votes on:
+// it stays so until its owner does something.
+func (n *node) onlyCopies() bool {
+	v := n.meta.View()
+	return slices.ContainsFunc(n.relay.Partitions(), func(p *actors.Partition) bool {
+		st := n.engine.Status(p.Group())
+		at, known := v.Placement(p.Group())
+		return errors.Is(st.Err, cluster.ErrQuarantined) && known && slices.Equal(at.Voters, []storage.ReplicaID{st.Replica})
+	})
 }
 
 // shownDamage bounds how many quarantined replicas a node's state names.
