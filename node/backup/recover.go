@@ -200,8 +200,7 @@ func (r *recovery) replay() error {
 			err = r.check(p)
 		}
 		if err != nil {
-			err = fmt.Errorf("%s: %w: leave this folder out, if another one has %s, or have that begin anew with --empty-partition %d: what was in it is lost, all others are kept",
-				x.from.dir, err, groupName(p.Group()), p.ID())
+			err = fmt.Errorf("%s: %w: leave this folder out, if another one has %s, %s", x.from.dir, err, groupName(p.Group()), otherwise(p.Group()))
 			break
 		}
 	}

@@ -143,13 +143,17 @@ func (all survivors) find(g storage.GroupID) (from *survivor, best cluster.Copy,
 		}
 	}
 	if from == nil {
-		remedy := "name more of them with --with, or restore a backup"
-		if g != meta.MetaGroup {
-			remedy += fmt.Sprintf(", or have it begin anew with --empty-partition %d: what was in it is lost, all others are kept", g-1)
-		}
-		return nil, best, fmt.Errorf("%w of %s in these folders: %s: %w", ErrNoCopy, groupName(g), remedy, errors.Join(errs...))
+		return nil, best, fmt.Errorf("%w of %s in these folders: name more of them with --with, %s: %w", ErrNoCopy, groupName(g), otherwise(g), errors.Join(errs...))
 	}
 	return from, best, nil
+}
+
+// otherwise is what can be done about a group that no folder has a good copy of.
+func otherwise(g storage.GroupID) string {
+	if g == meta.MetaGroup {
+		return "or restore a backup"
+	}
+	return fmt.Sprintf("or restore a backup, or have it begin anew with --empty-partition %d (what was in it is lost, all others are kept)", g-1)
 }
 
 func groupName(g storage.GroupID) string {

@@ -234,7 +234,7 @@ func (n *node) startActors(b *member.Belonging, x *parts) (err error) {
 	if err := n.raiseClock(); err != nil {
 		return err
 	}
-	n.spread = &spreader{member: n.member, partitions: n.relay.Partitions()}
+	n.spread = &spreader{member: n.member, partitions: n.relay.Partitions(), stranded: n.stranded}
 	n.groups = newGroups(n.calls, n.meta, n.spread, &n.cfg.Seed, n.logger)
 	partitions := make([]actors.LanePartition, 0, len(n.relay.Partitions()))
 	for _, p := range n.relay.Partitions() {

@@ -95,6 +95,7 @@ func TestUnreadablePartitionOfOneNode(t *testing.T) {
 	if good == 0 || good == len(served) {
 		t.Errorf("%d of %d repositories are served", good, len(served))
 	}
+	await(t, "a packet for a worker", func() bool { return len(n.pull("workers", `{"max":1,"wait_ms":500}`)) > 0 })
 }
 
 // TestUnreadablePartitionIsRebuilt: in a cluster its replica gets a successor, and
@@ -156,6 +157,8 @@ func TestDamagedLogOfOneNode(t *testing.T) {
 		repo := fmt.Sprintf("acme/r%d", i)
 		lost[repo] = n.http("GET", "/v1/repos/"+repo+"/packets/1", "", nil) != http.StatusOK
 	}
+	// Workers get what the other partitions have.
+	await(t, "a packet", func() bool { return len(n.pull("early", `{"max":1,"wait_ms":500}`)) > 0 })
 	state := n.state("test")
 	var partition uint
 	if _, err := fmt.Sscanf(state, "quarantined: partition %d; no other copy: see recover", &partition); err != nil || !lost["acme/r0"] {
@@ -163,7 +166,7 @@ func TestDamagedLogOfOneNode(t *testing.T) {
 	}
 	n.stop()
 	_, err := backup.Recover([]string{dir}, nil, logger)
-	says(t, err, "--empty-partition "+fmt.Sprint(partition), "restore a backup", "--with")
+	says(t, err, "--empty-partition "+fmt.Sprint(partition), "restore a backup")
 	if _, err := backup.Survey([]string{dir}, []uint{99}, logger); !errors.Is(err, backup.ErrNoPartition) {
 		t.Errorf("a partition that is not there: %v", err)
 	}

@@ -71,7 +71,7 @@ func configure(ctx context.Context, partitions []*actors.Partition, founder bool
 	for _, p := range partitions {
 		var have repository.Config
 		if err := p.View(func(m *repository.Machine) error { have = m.Config(); return nil }); err != nil {
-			return fmt.Errorf("read settings of partition %d: %w", p.ID(), err)
+			continue // its records are damaged: it is quarantined, and the others are served
 		}
 		if have.Version != 0 {
 			settings, known = have, true

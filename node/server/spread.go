@@ -27,12 +27,21 @@ const (
 type spreader struct {
 	member     *member.Member
 	partitions []*actors.Partition
+	// stranded says that a partition can be served by nobody before this node's next
+	// start, which brings everything into it that it lacks.
+	stranded func(*actors.Partition) bool
 }
 
-// everywhere returns once every partition has applied what q says.
+// everywhere returns once every partition has applied what q says, but those that
+// are stranded.
 func (s *spreader) everywhere(ctx context.Context, q *peerv1.SpreadRequest) error {
 	done := map[uint32]bool{}
 	for {
+		for _, p := range s.partitions {
+			if s.stranded(p) {
+				done[uint32(p.ID())] = true
+			}
+		}
 		err := s.round(ctx, q, done)
 		if len(done) == len(s.partitions) {
 			return nil

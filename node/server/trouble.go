@@ -53,21 +53,18 @@ func (n *node) damage() string {
 		names = append(names[:shownDamage], fmt.Sprintf("%d more", more))
 	}
 	text := "quarantined: " + strings.Join(names, ", ")
-	if n.onlyCopies() {
+	if slices.ContainsFunc(n.relay.Partitions(), n.stranded) {
 		text += "; no other copy: see recover"
 	}
 	return text
 }
 
-// onlyCopies says that a partition is quarantined here that nobody else votes on:
-// it stays so until its owner does something.
-func (n *node) onlyCopies() bool {
-	v := n.meta.View()
-	return slices.ContainsFunc(n.relay.Partitions(), func(p *actors.Partition) bool {
-		st := n.engine.Status(p.Group())
-		at, known := v.Placement(p.Group())
-		return errors.Is(st.Err, cluster.ErrQuarantined) && known && slices.Equal(at.Voters, []storage.ReplicaID{st.Replica})
-	})
+// stranded says that a partition is quarantined here that nobody else votes on: it
+// stays so until its owner does something.
+func (n *node) stranded(p *actors.Partition) bool {
+	st := n.engine.Status(p.Group())
+	at, known := n.meta.View().Placement(p.Group())
+	return errors.Is(st.Err, cluster.ErrQuarantined) && known && slices.Equal(at.Voters, []storage.ReplicaID{st.Replica})
 }
 
 // shownDamage bounds how many quarantined replicas a node's state names.
