@@ -12,7 +12,12 @@ import (
 // applied is what Apply hands to whoever proposed the entry.
 type applied struct {
 	effects repository.Effects
+	home    *pool[applied]
 }
+
+// Drop implements cluster.Unwanted: on a follower nobody waits for what an entry led to, and its memory
+// is used again.
+func (a *applied) Drop() { a.home.put(a) }
 
 // pool is a small free list of what is big and comes one or two at a time. What
 // nobody gives back is collected.
@@ -143,6 +148,7 @@ func (p *Partition) Installed() error {
 // read the state beside what the machine has cached.
 func (p *Partition) Apply(e storage.Entry) (any, error) {
 	a := p.appliedSet.get()
+	a.home = &p.appliedSet
 	a.effects.Reset()
 	if err := p.applyLocked(&e, &a.effects); err != nil {
 		return nil, p.wrong(err)

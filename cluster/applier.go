@@ -184,11 +184,14 @@ func (a *applier) opened(g *group, term uint64) error {
 // told ErrUnknown.
 func (a *applier) answer(g *group, e storage.Entry, result any) {
 	env, _, err := envelope.Parse(e.Data)
-	if err != nil || env.Term != e.Term {
-		return // what to make of such an entry is the state machine's business
+	if err == nil && env.Term == e.Term { // else it is the state machine's business what to make of it
+		if done := g.waiters.take(env.Term, env.Proposal); done != nil {
+			done(result, nil)
+			return
+		}
 	}
-	if done := g.waiters.take(env.Term, env.Proposal); done != nil {
-		done(result, nil)
+	if r, ok := result.(Unwanted); ok {
+		r.Drop()
 	}
 }
 

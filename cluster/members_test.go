@@ -161,6 +161,24 @@ func TestFollowerRefuses(t *testing.T) {
 	}
 }
 
+// What an entry led to goes to its proposer, and is dropped, once, where there is none.
+func TestResultsThatNobodyWaitsForAreDropped(t *testing.T) {
+	c := newCell(t).trio()
+	index := c.propose(100)
+	c.agree() // with a later entry: what became of this one's result is settled
+	total := 0
+	for k, n := range c.nodes {
+		got := n.toys[0].drops(index)
+		if got > 1 {
+			t.Errorf("node %d dropped it %d times", k, got)
+		}
+		total += got
+	}
+	if total != 2 {
+		t.Errorf("%d of three nodes dropped it, and one proposed it", total)
+	}
+}
+
 func TestTransferLeader(t *testing.T) {
 	c := newCell(t).trio()
 	stop := c.load(100)

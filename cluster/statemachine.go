@@ -25,7 +25,8 @@ type StateMachine interface {
 	// Apply applies one committed entry and stores its effects together with
 	// the applied index, in one batch. Entries come in order and without gaps.
 	// An entry without data opens a term. What Apply returns goes to the
-	// proposer. An error, or a panic, stops the replica.
+	// proposer, or is dropped where nobody waits for it, as on followers: see
+	// Unwanted. An error, or a panic, stops the replica.
 	// e.Data is shared and must not be changed; it may be kept.
 	Apply(e storage.Entry) (result any, err error)
 
@@ -88,3 +89,9 @@ func (noTransport) SendSnapshot(_ storage.GroupID, _ *pb.Message, _ func(io.Writ
 }
 
 var errNoTransport = errors.New("there is no way to other nodes")
+
+// Unwanted is a result of Apply that wants to know when nobody waits for it.
+type Unwanted interface {
+	// Drop is called from the apply loop, once, instead of a proposer's answer.
+	Drop()
+}

@@ -36,6 +36,19 @@ type toy struct {
 	installed func() // called by Installed
 	stops     []uint64
 	spillErr  error
+	dropped   []uint64 // entries whose result nobody waited for
+}
+
+// drops tells whether the result of an entry was dropped, and how often.
+func (t *toy) drops(index uint64) (times int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, i := range t.dropped {
+		if i == index {
+			times++
+		}
+	}
+	return times
 }
 
 func newToy(g storage.GroupID, s *storage.State) *toy {
@@ -115,6 +128,14 @@ func (t *toy) Installed() error {
 type outcome struct {
 	Index uint64
 	Void  bool
+	toy   *toy
+}
+
+// Drop implements cluster.Unwanted.
+func (o outcome) Drop() {
+	o.toy.mu.Lock()
+	defer o.toy.mu.Unlock()
+	o.toy.dropped = append(o.toy.dropped, o.Index)
 }
 
 func (t *toy) Apply(e storage.Entry) (any, error) {
@@ -129,7 +150,7 @@ func (t *toy) Apply(e storage.Entry) (any, error) {
 		return nil, fmt.Errorf("entry %d after %d", e.Index, t.applied)
 	}
 	b := t.state.NewBatch()
-	out := outcome{Index: e.Index}
+	out := outcome{Index: e.Index, toy: t}
 	if len(e.Data) > 0 {
 		env, body, err := envelope.Parse(e.Data)
 		if err != nil {

@@ -30,7 +30,9 @@ type segment struct {
 	end    atomic.Int64 // what is behind is nothing
 	users  atomic.Int32
 
-	allocated int64 // its writer's: up to there the file system has found room
+	// What follows is its writer's.
+	direct    *directFile // the same file, past the page cache; nil: that cannot be
+	allocated int64       // up to there the file system has found room
 }
 
 func openSegment(path string, h segmentHeader, file vfs.File) *segment {
@@ -48,7 +50,9 @@ const allocateStep = 4 << 20
 func (s *segment) allocate(end, target int64) {
 	for s.allocated < end {
 		step := min(allocateStep, target)
-		_ = s.file.Preallocate(s.allocated, step)
+		if s.direct == nil || s.direct.allocate(s.allocated, step) != nil {
+			_ = s.file.Preallocate(s.allocated, step)
+		}
 		s.allocated += step
 	}
 }
@@ -57,7 +61,11 @@ func (s *segment) release() error {
 	if s.users.Add(-1) > 0 {
 		return nil
 	}
-	if err := s.file.Close(); err != nil {
+	err := s.file.Close()
+	if s.direct != nil {
+		err = errors.Join(err, s.direct.Close())
+	}
+	if err != nil {
 		return &fileError{"close", s.path, err}
 	}
 	return nil
@@ -91,6 +99,8 @@ func (l *segmentLog) create(h segmentHeader) (*segment, error) {
 	if err := l.begin(s); err != nil {
 		return nil, errors.Join(err, s.release())
 	}
+	s.direct = openDirect(path, file)
+	l.blocks.restart()
 	return s, nil
 }
 

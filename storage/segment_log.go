@@ -40,6 +40,7 @@ type segmentLog struct {
 	spares  []spare
 	leaving []leaving
 	closed  bool
+	blocks  *blockWriter
 	free    freeList[segmentBatch]
 
 	mu       sync.RWMutex // of what readers look at; never held while the disk works
@@ -64,6 +65,7 @@ func newSegmentLog(c segmentConfig) *segmentLog {
 	l := &segmentLog{
 		fs: c.fs, dir: c.dir, target: c.target, log: c.log, faults: c.faults,
 		synced: c.synced, damaged: c.damaged, nonce: c.nonce, index: newSegmentIndex(),
+		blocks: newBlockWriter(c.target / 16),
 	}
 	if l.fs == nil {
 		l.fs = vfs.Default
@@ -139,7 +141,7 @@ func (l *segmentLog) write(b *segmentBatch) error {
 		return err
 	}
 	s.allocate(f.end(), l.target)
-	if _, err := s.file.WriteAt(b.bytes(), int64(f.off)); err != nil {
+	if err := l.blocks.write(s, b.bytes(), int64(f.off)); err != nil {
 		return &fileError{"write", s.path, err}
 	}
 	l.seq = f.seq

@@ -65,9 +65,10 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// hexDump leaves out lines of zeros.
+// hexDump leaves out lines of zeros, and the zeros at the end, with which a block is filled up.
 func hexDump(data []byte) string {
 	var s strings.Builder
+	data = bytes.TrimRight(data, "\x00")
 	for at := 0; at < len(data); at += 32 {
 		if line := data[at:min(at+32, len(data))]; !bytes.Equal(line, make([]byte, len(line))) {
 			fmt.Fprintf(&s, "%06x %x\n", at, line)
