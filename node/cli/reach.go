@@ -26,8 +26,8 @@ import (
 )
 
 const (
-	// knockRemote is how long a node that was named may take to answer, knockLate how
-	// long after another one has, and how long a port takes to open.
+	// knockRemote is how long a node may take to answer, and a port to open, knockLate
+	// how long after another one has.
 	knockRemote = 5 * time.Second
 	knockLate   = time.Second
 	// callLimit is how long one answer may take.
@@ -53,7 +53,7 @@ func targets(ctx context.Context, s Streams, addr string) ([]string, error) {
 	}
 	found = append(found, config.Default().Listen)
 	slices.Sort(found)
-	found = open(ctx, slices.Compact(found))
+	found = open(ctx, slices.Compact(found), (&net.Dialer{}).DialContext)
 	if len(found) == 0 {
 		return nil, &unreachableError{"no node found on this machine: start one with `go run ./node`, or name one with --addr HOST:PORT"}
 	}
@@ -121,7 +121,7 @@ func knock(ctx context.Context, addr string) []string {
 	case !spoken:
 		return nil
 	case len(behind) > 0:
-		return open(ctx, behind)
+		return open(ctx, behind, (&net.Dialer{}).DialContext)
 	}
 	return []string{addr}
 }
@@ -165,18 +165,27 @@ func clusterTargets(ctx context.Context, conn net.Conn, addr string) (found []st
 	return found, true
 }
 
-// open returns the addresses whose port opens, asked at once and for a moment only:
-// most of them are near.
-func open(ctx context.Context, addrs []string) []string {
+// open returns the addresses whose port opens, in their order, and asks them all at
+// once: most of them are near. On a busy machine even a near one takes its time, so
+// the short limit of the others begins when the first has opened.
+func open(ctx context.Context, addrs []string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) []string {
 	opens := make([]bool, len(addrs))
-	ctx, cancel := context.WithTimeout(ctx, knockLate)
+	ctx, cancel := context.WithTimeout(ctx, knockRemote)
 	defer cancel()
+	var late *time.Timer
 	forEach(ctx, len(addrs), func(ctx context.Context, i int) {
-		if conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addrs[i]); err == nil {
+		if conn, err := dial(ctx, "tcp", addrs[i]); err == nil {
 			_ = conn.Close() // it was only knocked at
 			opens[i] = true
 		}
-	}, func(int) {})
+	}, func(i int) {
+		if opens[i] && late == nil {
+			late = time.AfterFunc(knockLate, cancel)
+		}
+	})
+	if late != nil {
+		late.Stop()
+	}
 	var found []string
 	for i, a := range addrs {
 		if opens[i] {
