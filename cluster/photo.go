@@ -49,8 +49,9 @@ type Shot struct {
 }
 
 // ArmPhoto has a photo taken of this node's replica of group g right after entry
-// index is applied, and at once if that is the last one applied. ErrPassed says
-// that it is too late. It waits for the apply loop's turn.
+// index is applied, and at once if that is the last one applied; while a snapshot
+// is being installed, once that is done. ErrPassed says that it is too late. It
+// waits for the apply loop's turn.
 func (e *Engine) ArmPhoto(g storage.GroupID, index uint64) (*Shot, error) {
 	gr := e.group(g)
 	if gr == nil {
@@ -130,8 +131,6 @@ func (a *applier) arm(s *Shot) error {
 	switch {
 	case g.failure.Load() != nil:
 		return g.stopped()
-	case g.installing:
-		return errInstalling
 	case g.at.Index > s.index:
 		return fmt.Errorf("%w: it is at %d", ErrPassed, g.at.Index)
 	}
@@ -146,7 +145,9 @@ func (a *applier) arm(s *Shot) error {
 		return fmt.Errorf("%w: %d photos wait already", ErrDropped, len(kept))
 	}
 	g.shots = append(g.shots, s)
-	a.shoot(g)
+	if !g.installing { // the state is being replaced: what comes of it, the install says
+		a.shoot(g)
+	}
 	return nil
 }
 

@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -41,6 +42,53 @@ func TestPhotosOfOneIndex(t *testing.T) {
 	if len(sums) != 1 {
 		t.Errorf("%d different states: %v", len(sums), sums)
 	}
+}
+
+// TestPhotoDuringAnInstall: a replica whose state is just being replaced takes its
+// photo when it gets to the index, as any other does that is behind.
+func TestPhotoDuringAnInstall(t *testing.T) {
+	c := newCell(t, smallLogs, func(cfg *cluster.Config) { cfg.HoldBytes = 8 << 10 }).trio()
+	for range 20 {
+		c.propose(500)
+	}
+	c.agree()
+	disk := c.close(3)
+	c.outrun(3)
+	began, end := make(chan struct{}), make(chan struct{})
+	at := sync.OnceFunc(func() { close(began); <-end })
+	n := openStores(t, disk, append(c.changes, func(cfg *cluster.Config) {
+		cfg.Transport = port{c.mesh, 3}
+		cfg.State = &moments{cfg.State.(*storage.State), func(moment string) {
+			if moment == "behind the marker" {
+				at()
+			}
+		}}
+	})...)
+	goOn := sync.OnceFunc(func() { close(end) })
+	t.Cleanup(goOn)
+	n.toys[0] = newToy(0, n.state)
+	if err := n.engine.AddGroup(0, 33, n.toys[0]); err != nil {
+		t.Fatal(err)
+	}
+	c.mesh.attach(3, n.engine)
+	n.engine.Start()
+	select {
+	case <-began:
+	case <-time.After(patience):
+		t.Fatal("no snapshot is installed")
+	}
+	k, _ := c.leader()
+	index := c.nodes[k].engine.Status(0).Applied + 20 // the snapshot is of an earlier one
+	s, err := n.engine.ArmPhoto(0, index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	goOn()
+	c.nodes[3] = n
+	for c.propose(100) < index {
+	}
+	sumOf(t, n, s, index)
 }
 
 func sumOf(t *testing.T, n *node, s *cluster.Shot, index uint64) storage.Sum {
