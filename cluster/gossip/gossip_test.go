@@ -92,7 +92,7 @@ func TestFailureAndLeave(t *testing.T) {
 // It tells them itself: the next full exchange may be a minute away.
 func TestBackUnderAnotherPort(t *testing.T) {
 	alone := func(c *Config) { c.tune = func(m *memberlist.Config) { m.PushPullInterval = time.Hour } }
-	a, b, c := start(t, 1, alone), start(t, 2, alone), start(t, 3, alone)
+	a, b, c := start(t, 1, alone), start(t, 2, alone), start(t, 3, alone, lasting(t))
 	join(t, b, a)
 	join(t, c, a)
 	sees(t, b, 1, 2, 3)
@@ -154,7 +154,7 @@ func TestUpdateWhileLeaving(t *testing.T) {
 
 // Whoever stops gives its metrics and its port back.
 func TestStartAgainOnTheSamePort(t *testing.T) {
-	a := start(t, 1)
+	a := start(t, 1, lasting(t))
 	at, registry := a.Address(), a.config.Registerer
 	if err := a.Stop(); err != nil {
 		t.Fatal(err)

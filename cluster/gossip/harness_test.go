@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/waystation/waystation/cluster/identity"
+	"github.com/waystation/waystation/internal/freeport"
 )
 
 const patience = 60 * time.Second
@@ -162,6 +163,16 @@ func putFile(t *testing.T, path, text string) {
 	if err := os.Rename(next, path); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// lasting binds to a port that nobody gets while it is free between two lives.
+func lasting(t *testing.T) option {
+	t.Helper()
+	at, err := freeport.Addr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bind(netip.MustParseAddrPort(at))
 }
 
 func keys(path string) option { return func(c *Config) { c.KeyFile = path } }

@@ -31,7 +31,7 @@ func TestJoinSaysWhatIsWrong(t *testing.T) {
 			_ = c.Close()
 		}
 	})
-	gone := start(t, 99)
+	gone := start(t, 99, lasting(t))
 	if err := gone.Stop(); err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestKeepJoiningLooksNamesUpAgain(t *testing.T) {
 // Who is alone again joins again, wherever the name points to by then.
 func TestKeepJoiningWhenAloneAgain(t *testing.T) {
 	var dns names
-	b := start(t, 2)
+	b := start(t, 2, lasting(t))
 	at := b.Address()
 	dns.set(nil, netip.MustParseAddr("127.0.0.1"))
 	a := start(t, 1, func(c *Config) { c.Resolver = &dns })

@@ -11,6 +11,7 @@ import (
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
+	"github.com/waystation/waystation/internal/freeport"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -115,10 +116,13 @@ func TestRestart(t *testing.T) {
 	for name, samePort := range map[string]bool{"same port": true, "another port": false} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			a, b := w.start(1, nil), w.start(2, nil)
+			address, err := freeport.Addr() // nobody gets it between the two lives
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, b := w.start(1, nil), w.start(2, func(c *Config) { c.Listener = listen(t, address) })
 			sendUntil(t, a, b)
 			sendUntil(t, b, a)
-			address := b.cfg.Listener.Addr().String()
 			b.stop()
 			again := w.start(2, func(c *Config) {
 				c.Boot, c.Life = 2, 202

@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"time"
+
+	"github.com/waystation/waystation/internal/freeport"
 )
 
 // NodeArgument is the first argument that makes this program a node; the second
@@ -48,10 +50,17 @@ type Addresses struct {
 	Peer   string `json:"peer"`
 }
 
-// AnyPort has the system choose every port.
+// AnyPort chooses free ports of loopback, where a node that was killed can come back.
 func AnyPort() Addresses {
-	const any = "127.0.0.1:0"
-	return Addresses{GRPC: any, HTTP: any, Gossip: any, Peer: any}
+	return Addresses{GRPC: anyPort(), HTTP: anyPort(), Gossip: anyPort(), Peer: anyPort()}
+}
+
+func anyPort() string {
+	at, err := freeport.Addr()
+	if err != nil {
+		return "127.0.0.1:0" // the system may know one
+	}
+	return at
 }
 
 // keep takes over the addresses that are known; a port may be closed.

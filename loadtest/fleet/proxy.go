@@ -10,6 +10,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/waystation/waystation/internal/freeport"
 )
 
 // proxy stands in front of a node.
@@ -39,21 +41,21 @@ const (
 // newProxy listens in front of a node, for which it chooses ports.
 func (n *proxies) newProxy(node int) (*proxy, error) {
 	p := &proxy{of: n, node: node, from: map[int]*net.UDPConn{}}
-	l, u, err := bothPorts()
+	gossipAt, err := freeport.Addr()
 	if err != nil {
 		return nil, err
 	}
-	q, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, errors.Join(err, l.Close(), u.Close())
-	}
-	p.gossipAt, p.peerAt = addrOf(l), q.Addr().String()
-	if p.gossip, p.packets, err = bothPorts(); err == nil {
-		p.peer, err = net.Listen("tcp", "127.0.0.1:0")
-	}
-	// The node takes the first ones itself.
-	if err = errors.Join(err, l.Close(), u.Close(), q.Close()); err != nil {
+	if p.gossipAt, err = netip.ParseAddrPort(gossipAt); err != nil {
 		return nil, err
+	}
+	if p.peerAt, err = freeport.Addr(); err != nil {
+		return nil, err
+	}
+	if p.gossip, p.packets, err = bothPorts(); err != nil {
+		return nil, err
+	}
+	if p.peer, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		return nil, errors.Join(err, p.gossip.Close(), p.packets.Close())
 	}
 	n.mu.Lock()
 	n.all[node], n.gossip[p.gossipAt] = p, node
