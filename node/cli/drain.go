@@ -94,12 +94,15 @@ func (d *drain) follow(ctx context.Context) error {
 // say prints the news, and says whether the node holds nothing any more. What a
 // node that is down would say of itself is not there: the others' word counts.
 func (d *drain) say(r *waystationv1.DescribeClusterResponse, x *waystationv1.Node) bool {
+	holds := holding(r, x)
+	if holds == 0 && !led(r) {
+		return false // a partition whose leader nobody has heard of may be held still
+	}
 	note := ""
 	if !d.told {
 		d.told = true
 		note = meaning(r, x)
 	}
-	holds := holding(r, x)
 	if d.json {
 		return d.sayJSON(drained{
 			Node: x.GetName(), Leaders: int(x.GetLeaders()), Holds: holds, Partitions: len(r.GetPartitions()), Note: note, Done: holds == 0,
@@ -160,6 +163,11 @@ func holding(r *waystationv1.DescribeClusterResponse, x *waystationv1.Node) int 
 		}
 	}
 	return max(n, int(x.GetReplicas()))
+}
+
+// led says whether each partition has a leader to say who holds it.
+func led(r *waystationv1.DescribeClusterResponse) bool {
+	return !slices.ContainsFunc(r.GetPartitions(), func(p *waystationv1.Partition) bool { return p.GetLeader() == "" })
 }
 
 // meaning says what a drain leaves, where that is fewer copies than before:

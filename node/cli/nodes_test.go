@@ -102,6 +102,34 @@ func TestDrainStopRemove(t *testing.T) {
 	do("remove", "one").says(t, 2, "only node")
 }
 
+// TestDrainIsNotOverUnheard: a node holds nothing once every partition's leader says
+// so, and not because one of them is not heard of for the moment, as of a busy machine.
+func TestDrainIsNotOverUnheard(t *testing.T) {
+	var out strings.Builder
+	d := drain{name: "one", out: &out}
+	x := &waystationv1.Node{Id: "a", Name: "one", State: "draining"}
+	answer := func(leaders ...string) *waystationv1.DescribeClusterResponse {
+		r := &waystationv1.DescribeClusterResponse{Nodes: []*waystationv1.Node{x, {Id: "b", Name: "two", State: "up"}}}
+		for _, l := range leaders {
+			p := &waystationv1.Partition{Leader: l}
+			if l != "" {
+				p.Voters = []string{l}
+			}
+			r.Partitions = append(r.Partitions, p)
+		}
+		return r
+	}
+	if d.say(answer("b", ""), x) || out.Len() > 0 {
+		t.Errorf("without one of the leaders: %q", out.String())
+	}
+	if d.say(answer("b", "a"), x) || !strings.Contains(out.String(), "holds 1 of 2") {
+		t.Errorf("while it leads one: %q", out.String())
+	}
+	if !d.say(answer("b", "b"), x) || !strings.Contains(out.String(), "holds no partition any more") {
+		t.Errorf("at the end: %q", out.String())
+	}
+}
+
 func TestWhatADrainMeans(t *testing.T) {
 	cluster := func(voters int, states ...string) *waystationv1.DescribeClusterResponse {
 		r := &waystationv1.DescribeClusterResponse{Partitions: []*waystationv1.Partition{{Voters: make([]string, voters)}}}
