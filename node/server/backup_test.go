@@ -51,11 +51,11 @@ func TestRestoreHasEverything(t *testing.T) {
 	for i := range 12 {
 		old.publish(fmt.Sprintf("acme/r%d", i%4), fmt.Sprintf("content %d", i), "Waystation-Packet-Id", fmt.Sprintf("id-%d", i))
 	}
-	dead := old.pull("default", `{"max":1,"wait_ms":3000,"lease_ms":1000}`)[0]
+	dead := old.take("default", 1, "")[0]
 	if status := dead.settle(old, "default", "dead", nil); status != http.StatusOK {
 		t.Fatalf("settle: %d", status)
 	}
-	held := old.pull("default", `{"max":1,"wait_ms":3000,"lease_ms":1000}`)[0]
+	held := old.take("default", 1, `,"lease_ms":1000`)[0]
 	dir := filepath.Join(t.TempDir(), "backup")
 	m := old.backup(dir)
 	id := clusterID(old)
@@ -106,9 +106,7 @@ func TestRestoreHasEverything(t *testing.T) {
 	if len(seen) != 11 {
 		t.Errorf("%d packets of 11 were there: %v", len(seen), seen)
 	}
-	if wrong := faults(next.verify(), 1); len(wrong) > 0 {
-		t.Errorf("the restored replicas: %v", wrong)
-	}
+	next.agree(t, 1)
 }
 
 // TestRestoreRefuses: what is no whole backup makes no data folder.

@@ -21,6 +21,7 @@ import (
 	"github.com/waystation/waystation/messages/codec"
 	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
 	"github.com/waystation/waystation/messages/wire"
+	"github.com/waystation/waystation/node/config"
 )
 
 func fieldOf(err error) string {
@@ -118,7 +119,7 @@ func TestTokensOfOthers(t *testing.T) {
 	n := start(t, dataDir(t))
 	n.publish("acme/a", "x")
 	n.publish("acme/b", "x")
-	first := n.pull("ci", `{"max":2,"wait_ms":5000}`)
+	first := n.take("ci", 2, "")
 	if len(first) != 2 {
 		t.Fatalf("deliveries: %+v", first)
 	}
@@ -134,7 +135,7 @@ func TestTokensOfOthers(t *testing.T) {
 	if status := a.settle(n, "ci", "retry", nil); status != 200 {
 		t.Errorf("own token: %d", status)
 	}
-	again := n.pull("ci", `{"max":1,"wait_ms":10000}`)
+	again := n.take("ci", 1, "")
 	if len(again) != 1 || again[0].Attempt != 2 || again[0].LeaseToken == a.LeaseToken {
 		t.Fatalf("second attempt: %+v", again)
 	}
@@ -164,7 +165,7 @@ func TestGarbageOnEveryPort(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_ = conn.SetDeadline(time.Now().Add(15 * time.Second))
+			_ = conn.SetDeadline(time.Now().Add(time.Minute))
 			_, _ = conn.Write(data) // may be cut off meanwhile
 			if c, ok := conn.(*net.TCPConn); ok {
 				_ = c.CloseWrite()
@@ -223,7 +224,7 @@ func halfFrame(t *testing.T, addr string) net.Conn {
 // TestClientThatStopsMidFrame: it is accepted nothing of, others go on, and the
 // node still drains.
 func TestClientThatStopsMidFrame(t *testing.T) {
-	n := start(t, dataDir(t))
+	n := start(t, dataDir(t), func(c *config.Config) { c.DrainTimeout = distant })
 	for range 20 {
 		conn := halfFrame(t, n.Addresses.GRPC)
 		defer conn.Close()
@@ -244,7 +245,7 @@ func TestClientThatStopsMidFrame(t *testing.T) {
 	half.Close()
 	begin := time.Now()
 	n.stop()
-	if took := time.Since(begin); took > 8*time.Second {
+	if took := time.Since(begin); took > distant/2 {
 		t.Errorf("the drain took %v", took)
 	}
 }

@@ -23,7 +23,7 @@ func joining(first *node, name string) func(*config.Config) {
 
 func (n *node) describe() *waystationv1.DescribeClusterResponse {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(n.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
 	defer cancel()
 	d, err := n.rpc.DescribeCluster(ctx, &waystationv1.DescribeClusterRequest{})
 	if err != nil {
@@ -60,22 +60,23 @@ func TestThreeNodesBecomeACluster(t *testing.T) {
 	})
 	third := start(t, dataDir(t), joining(first, "third"))
 	await(t, "three voters for each partition", func() bool { return replicated(third.describe(), 3) })
-	d := second.describe()
-	if len(d.GetNodes()) != 3 || d.GetClusterId() != first.describe().GetClusterId() {
-		t.Errorf("the second node knows %v", d.GetNodes())
-	}
+	cluster := clusterID(first)
+	await(t, "the second node to know all of it", func() bool { return shared(second.describe(), cluster, 3) })
+	anyNode(t, 8, first, second, third)
+	pins(t, first, second, third)
+}
+
+// shared says whether a cluster's nodes are up, so many, each with a replica of
+// every partition, and each partition has one leader.
+func shared(d *waystationv1.DescribeClusterResponse, cluster string, nodes int) bool {
 	leaders := 0
 	for _, n := range d.GetNodes() {
 		if n.GetState() != "up" || int(n.GetReplicas()) != len(d.GetPartitions()) {
-			t.Errorf("node %s: %s with %d replicas", n.GetName(), n.GetState(), n.GetReplicas())
+			return false
 		}
 		leaders += int(n.GetLeaders())
 	}
-	if leaders != len(d.GetPartitions()) {
-		t.Errorf("%d leaders for %d partitions", leaders, len(d.GetPartitions()))
-	}
-	anyNode(t, 8, first, second, third)
-	pins(t, first, second, third)
+	return d.GetClusterId() == cluster && len(d.GetNodes()) == nodes && leaders == len(d.GetPartitions())
 }
 
 // anyNode works off over plain HTTP what is in so many repositories: pulled at one

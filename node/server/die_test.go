@@ -33,7 +33,7 @@ func TestFailedDiskEndsTheNode(t *testing.T) {
 	r.founder = &founder{cfg: &r.cfg}
 	ended := make(chan error, 1)
 	go func() { ended <- r.run(context.Background()) }()
-	deadline := time.NewTimer(20 * time.Second)
+	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

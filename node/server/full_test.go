@@ -56,9 +56,7 @@ func TestDiskOfAnyVoter(t *testing.T) {
 			return strings.Contains(first.refused(repo), "disk") && strings.Contains(third.refused(repo), "disk")
 		})
 	}
-	if got := first.state("third"); got != "disk nearly full" {
-		t.Errorf("the third node is %q", got)
-	}
+	await(t, "the third node to be seen with its disk nearly full", func() bool { return first.state("third") == "disk nearly full" })
 	free.Store(reserve/4 - 1)
 	await(t, "the full node to lead nothing", func() bool {
 		for _, n := range first.describe().GetNodes() {

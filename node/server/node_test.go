@@ -19,7 +19,9 @@ import (
 
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
 	"github.com/waystation/waystation/node/config"
@@ -286,6 +288,30 @@ func (n *node) pull(group, body string) []delivery {
 		n.t.Fatalf("pull: status %d", status)
 	}
 	return out.Deliveries
+}
+
+// take pulls until it has so many packets, which may be of several partitions. more
+// is further fields of each request.
+func (n *node) take(group string, want int, more string) (got []delivery) {
+	n.t.Helper()
+	await(n.t, fmt.Sprintf("%d packets for %s", want, group), func() bool {
+		got = append(got, n.pull(group, fmt.Sprintf(`{"max":%d,"wait_ms":5000%s}`, want-len(got), more))...)
+		return len(got) >= want
+	})
+	return got
+}
+
+// operate does something to the cluster. While the change cannot be made, or may
+// have been, for want of a leader, it is tried again, as its error says.
+func (n *node) operate(do func(context.Context) error) (err error) {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
+	defer cancel()
+	await(n.t, "a leader to change the cluster", func() bool {
+		err = do(ctx)
+		return status.Code(err) != codes.Unavailable
+	})
+	return err
 }
 
 func (d *delivery) settle(n *node, group, outcome string, out any) int {

@@ -3,27 +3,26 @@ package server_test
 import (
 	"context"
 	"encoding/base64"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/waystation/waystation/internal/freeport"
 	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
 	"github.com/waystation/waystation/node/config"
 	"github.com/waystation/waystation/node/server"
 )
 
-// freePort is an address that nothing listens on at the moment.
+// freePort is an address that nothing listens on, and nobody else comes by.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	at, err := freeport.Addr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return at
 }
 
 func says(t *testing.T, err error, words ...string) {
@@ -102,18 +101,16 @@ func TestCopiedFolder(t *testing.T) {
 	if got := second.publish("acme/api", "x"); got.Sequence != "1" {
 		t.Errorf("receipt %+v", got)
 	}
-	for _, n := range first.describe().GetNodes() {
-		if n.GetState() != "up" {
-			t.Errorf("node %s is %s", n.GetName(), n.GetState())
-		}
-	}
+	await(t, "both nodes to be up", func() bool { return first.state("test") == "up" && first.state("second") == "up" })
 }
 
 func (n *node) remove(name string) {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
-	defer cancel()
-	if _, err := n.rpc.RemoveNode(ctx, &waystationv1.RemoveNodeRequest{Node: name}); err != nil {
+	err := n.operate(func(ctx context.Context) error {
+		_, err := n.rpc.RemoveNode(ctx, &waystationv1.RemoveNodeRequest{Node: name})
+		return err
+	})
+	if err != nil {
 		n.t.Fatal(err)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
 )
@@ -79,10 +78,12 @@ func (n *node) workOff(acks map[string]int) {
 // retire drains nodes, waits until they hold no partition, and removes them.
 func (n *node) retire(names ...string) {
 	n.t.Helper()
-	ctx, cancel := context.WithTimeout(n.t.Context(), time.Minute)
-	defer cancel()
 	for _, name := range names {
-		if _, err := n.rpc.DrainNode(ctx, &waystationv1.DrainNodeRequest{Node: name}); err != nil {
+		err := n.operate(func(ctx context.Context) error {
+			_, err := n.rpc.DrainNode(ctx, &waystationv1.DrainNodeRequest{Node: name})
+			return err
+		})
+		if err != nil {
 			n.t.Fatal(err)
 		}
 	}
