@@ -82,7 +82,7 @@ func TestFailedSyncIsFatal(t *testing.T) {
 func TestHungSyncIsFatal(t *testing.T) {
 	var s syncs
 	n := openNode(t, s.wrap(vfs.NewMem()), 1, func(c *cluster.Config) {
-		c.SyncLimit, c.Tick = 50*time.Millisecond, 5*time.Millisecond
+		c.SyncLimit, c.Tick = 2*time.Second, 5*time.Millisecond // longer than a busy machine takes
 	})
 	term := n.leader(0)
 	release := make(chan struct{})

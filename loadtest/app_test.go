@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,7 +96,10 @@ func TestPublishAndReadBack(t *testing.T) {
 		if r.Settled != 0 || r.Seed != 7 {
 			t.Errorf("got %+v", r)
 		}
-		if share := float64(r.Deduplicated) / float64(r.Acked); share < 0.15 || share > 0.25 {
+		// Each goes again with the probability of a fifth: of the few that a busy machine
+		// has got done, that is some more or some less.
+		fifth := float64(r.Acked) / 5
+		if off := math.Abs(float64(r.Deduplicated) - fifth); off > max(fifth/4, 5*math.Sqrt(fifth*4/5)) {
 			t.Errorf("--ids %s: %d of %d packets deduplicated, want a fifth\n%s", ids, r.Deduplicated, r.Acked, stderr)
 		}
 	}

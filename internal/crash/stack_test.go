@@ -69,7 +69,7 @@ func open(t testing.TB, fs vfs.FS, clock *atomic.Int64) *stack {
 		}
 	}
 	s.engine.Start()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for _, p := range s.relay.Partitions() {
 		for tick := time.NewTicker(time.Millisecond); ; <-tick.C {
 			if _, ok := p.Leading(); ok {
@@ -86,7 +86,7 @@ func open(t testing.TB, fs vfs.FS, clock *atomic.Int64) *stack {
 
 func (s *stack) close() {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := errors.Join(s.relay.Stop(ctx), s.engine.Stop(ctx), s.state.Close(), s.log.Close()); err != nil {
 		s.t.Errorf("close: %v", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // cutOff cuts the first of three nodes off the others in each way, and looks who
@@ -16,8 +17,12 @@ func cutOff(ctx context.Context, dir string, network Network, cut func(nodes []*
 	}
 	defer f.Stop()
 	nodes := f.list()
-	reaches := func(from, to int) (bool, error) {
-		got, err := get(nodes[from].spec.Addresses.HTTP, "/reach?to="+nodes[to].spec.peer())
+	reaches := func(from, to int, want bool) (bool, error) {
+		within := time.Minute // who can be reached is, at last
+		if !want {
+			within = 700 * time.Millisecond
+		}
+		got, err := get(nodes[from].spec.Addresses.HTTP, "/reach?within="+within.String()+"&to="+nodes[to].spec.peer())
 		return got == "reached", err // this process must always reach the nodes
 	}
 	look := func(when string, want bool) error {
@@ -27,7 +32,7 @@ func cutOff(ctx context.Context, dir string, network Network, cut func(nodes []*
 		for i, w := range ways {
 			all.Go(func() {
 				want := want || w.from != 0 && w.to != 0
-				if got, err := reaches(w.from, w.to); err != nil || got != want {
+				if got, err := reaches(w.from, w.to, want); err != nil || got != want {
 					errs[i] = fmt.Errorf("%s: node-%d to node-%d: reached %v, want %v (%w)", when, w.from+1, w.to+1, got, want, err)
 				}
 			})

@@ -120,7 +120,8 @@ func fakePages(spec *Spec, orders chan string) http.Handler {
 		if spec.Detour != nil {
 			dial = spec.Detour.Dial
 		}
-		if err := echo(r.URL.Query().Get("to"), dial); err != nil {
+		within, _ := time.ParseDuration(r.URL.Query().Get("within"))
+		if err := echo(r.URL.Query().Get("to"), within, dial); err != nil {
 			fmt.Fprint(w, err)
 			return
 		}
@@ -141,17 +142,16 @@ func get(address, path string) (string, error) {
 	return strings.TrimSpace(string(b)), err
 }
 
-// echo has an address say what it is told.
-func echo(address string, dial func(context.Context, string, string) (net.Conn, error)) error {
-	const patience = 700 * time.Millisecond
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+// echo has an address say what it is told, within so long.
+func echo(address string, within time.Duration, dial func(context.Context, string, string) (net.Conn, error)) error {
+	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
 	c, err := dial(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetDeadline(time.Now().Add(within))
 	if _, err := c.Write([]byte("x")); err != nil {
 		return err
 	}
