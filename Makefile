@@ -30,7 +30,7 @@ test: ## The README's test command
 	go test ./...
 
 race: ## The packages with goroutines, under the race detector
-	go test -race -short -skip '$(WHOLE)' $(CONCURRENT)
+	go test -race -short -timeout 30m -skip '$(WHOLE)' $(CONCURRENT)
 
 model: ## The replicated core against its model: SEEDS seeds from FIRST on
 	go test ./actors/repository -count=1 -run '^TestMachineAgainstModel$$' -timeout 6h -model.seeds $(or $(SEEDS),200) -model.first $(or $(FIRST),0)

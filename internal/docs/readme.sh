@@ -61,6 +61,9 @@ expect() { # NAME PATTERN...
 grep -qx 'go run ./node' README.md && grep -qx 'go test ./...' README.md ||
 	{ echo "the README's two commands are gone" >&2; exit 1; }
 
+# The copy is compiled here, without a limit: what is waited for below are nodes.
+go run ./node version > /dev/null
+
 start() { # LOG: one more node
 	go run ./node > "$1" 2>&1 &
 	nodes+=($!)
