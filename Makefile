@@ -62,8 +62,8 @@ sim: ## Whole clusters from SEEDS seeds on all cores: new ones, or those from FI
 sim-time: ## The same with new seeds for MINUTES
 	go test ./internal/sim -run '^TestSeeds$$' -v -timeout 0 -for $(MINUTES)m -events $(EVENTS)
 
-sim-planted: ## Rules of PROTOCOL.md broken on purpose: the seed and event at which the simulator found each
-	go test -tags planted ./internal/sim -run '^TestPlanted$$' -v -timeout 0
+sim-planted: ## Rules of PROTOCOL.md broken on purpose: how the simulator finds each; KEEP=300 writes the scripts anew
+	go test -tags planted ./internal/sim -run '^TestPlanted$$' -v -timeout 0 -keep $(or $(KEEP),0)
 
 planted: ## Break each promise on purpose, in a copy, and see that a test notices
 	go run ./internal/planted

@@ -352,8 +352,9 @@ func (g *group) applyOne(e storage.Entry) {
 	if len(e.Data) == 0 {
 		switch {
 		case g.leads != e.Term:
-		case g.part != nil:
+		case g.part != nil && (g.leader == nil || g.leader.term != e.Term): // not one in the midst of the term
 			g.leader = newLeader(g, e.Term)
+		case g.part != nil:
 		default:
 			g.registrar = e.Term
 		}

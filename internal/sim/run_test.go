@@ -55,8 +55,10 @@ func run(t *testing.T, s settings, events int) history {
 	return h
 }
 
-// replay runs a script.
-func replay(t *testing.T, s settings, ops []op) history {
+// replay runs a script, and heals behind it.
+func replay(t *testing.T, s settings, ops []op) history { return rerun(t, s, ops, true) }
+
+func rerun(t *testing.T, s settings, ops []op, heal bool) history {
 	cryptotest.SetGlobalRandom(t, s.Seed)
 	w := newWorld(s)
 	h := history{set: s, ops: ops, err: w.boot()}
@@ -69,7 +71,7 @@ func replay(t *testing.T, s settings, ops []op) history {
 			break
 		}
 	}
-	if h.err == nil {
+	if h.err == nil && heal {
 		h.err = w.heal()
 	}
 	h.hash, h.steps = w.hash, w.steps-begin

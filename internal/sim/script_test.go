@@ -102,6 +102,7 @@ func shrink(t *testing.T, h history, tries int) history {
 	if at := strings.Index(h.err.Error(), ":"); at < 0 {
 		return h
 	}
+	heal := h.steps > len(h.ops) // else it failed before
 	for n := 2; n <= 2*len(h.ops) && tries > 0; {
 		size := max(1, (len(h.ops)+n-1)/n)
 		cut := false
@@ -109,7 +110,7 @@ func shrink(t *testing.T, h history, tries int) history {
 			to := min(from+size, len(h.ops))
 			ops := append(append([]op(nil), h.ops[:from]...), h.ops[to:]...)
 			tries--
-			if x := replay(t, h.set, ops); x.err != nil && alike(x.err, h.err) {
+			if x := rerun(t, h.set, ops, heal); x.err != nil && alike(x.err, h.err) {
 				x.ops = x.ops[:min(len(x.ops), x.steps)]
 				h, cut = x, true
 				continue
