@@ -3,9 +3,11 @@ package sim
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"slices"
 
 	"github.com/waystation/waystation/actors/repository"
+	"github.com/waystation/waystation/storage"
 )
 
 // laneTruth is what was committed of a consumer group's lane.
@@ -241,9 +243,10 @@ func (t *truth) unsettled(w *world, g int) (repo string, seq repository.Seq) {
 // payload checks the bytes of a packet that is delivered.
 func (o *oracle) payload(g *group, repo string, seq repository.Seq, ref repository.Ref) {
 	data, err := g.part.payload(g, ref)
-	if err != nil {
+	if err != nil && (o.w.flip == nil || !errors.Is(err, storage.ErrCorrupt)) {
 		o.w.violate("node %d: read %s %d: %v", g.life.id, repo, seq, err)
 	}
+	o.w.must(err)
 	if p := o.groups[g.id].repos[repo].bySeq[seq]; p == nil || !bytes.Equal(p.content, data) {
 		o.w.violate("node %d: %s %d is %q, not %s", g.life.id, repo, seq, data, p)
 	}

@@ -55,6 +55,10 @@ func newDriver(w *world) *driver {
 			d.weights[f.kind] = f.most * math.Exp(-3*r.Float64())
 		}
 	}
+	// Of its own, so that a seed's other faults do not depend on it.
+	if f := rand.New(rand.NewPCG(w.set.Seed, 4)); f.IntN(2) == 0 {
+		d.weights[opFlip] = 4 * math.Exp(-3*f.Float64())
+	}
 	d.weights[opMend] = 2 * d.weights[opCut]
 	if d.weights[opTruncate] > 0 {
 		d.weights[opSpill], d.weights[opFlush] = max(d.weights[opSpill], 4), max(d.weights[opFlush], 1)
@@ -149,6 +153,9 @@ func (d *driver) fill(o *op) bool {
 	case opRollback:
 		o.n = r.Uint64()
 		return life == nil && len(w.nodes[o.a].older) > 1
+	case opFlip:
+		o.b, o.n = 1+r.IntN(w.set.Groups), r.Uint64()
+		return w.nodes[o.a].member
 	case opStart:
 		return life == nil && w.nodes[o.a].member
 	case opClock:

@@ -31,13 +31,26 @@ func (w *world) heal() error {
 	for _, c := range w.clients {
 		c.quiet, c.zombies = true, nil
 	}
+	for {
+		if err := w.finish(do); err != nil {
+			return err
+		}
+		met := w.flips
+		if err := w.verifyAll(do); err != nil || met == w.flips {
+			return err
+		}
+	}
+}
+
+// finish lets everything get done.
+func (w *world) finish(do func(op) error) error {
 	for round, last, at := 0, 0, 0; ; round++ {
 		if err := w.round(round, do); err != nil {
 			return err
 		}
 		why := w.undone()
 		if why == "" {
-			break
+			return nil
 		}
 		if w.progress != last {
 			last, at = w.progress, round
@@ -46,6 +59,10 @@ func (w *world) heal() error {
 			return fmt.Errorf("after %d rounds without faults, %d of them without progress: %s", round, round-at, why)
 		}
 	}
+}
+
+// verifyAll reads all that there is: what of it is damaged is found now.
+func (w *world) verifyAll(do func(op) error) error {
 	for i := 1; i < len(w.nodes); i++ {
 		for g := 0; g <= w.set.Groups; g++ {
 			if w.group(i, g) == nil {

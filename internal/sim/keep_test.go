@@ -113,7 +113,7 @@ func (l *life) unwanted(v *meta.View, r meta.Replica, seed *uint64) bool {
 			l.nextMeta(next)
 			return true
 		}
-	} else if l.recorded(r.Group) == r.ID {
+	} else if l.recorded(r.Group) == r.ID || l.broken[r.Group] == r.ID {
 		l.erase(r.Group, r.ID, seed)
 		if l.w.nodes[l.id].life != l {
 			return true
@@ -140,9 +140,7 @@ func (l *life) erase(g storage.GroupID, id storage.ReplicaID, seed *uint64) {
 	w := l.w
 	var sm machine = &registry{w: w, store: l.store}
 	if g != meta.MetaGroup {
-		part, err := newPartition(w, l, g)
-		w.must(err)
-		sm = part
+		sm = &partition{w: w, id: g} // what there is may be damaged
 	}
 	if x := l.group(g); x != nil {
 		l.close(x)
@@ -166,7 +164,11 @@ func (l *life) erase(g storage.GroupID, id storage.ReplicaID, seed *uint64) {
 	}
 	*seed = 5
 	delete(l.broken, g)
+	w.oracle.forget(l.node, g)
 	l.disk[g], l.damaged[g] = nil, false
+	if f := w.flip; f != nil && f.node == l.id && f.group == g {
+		w.flipGone()
+	}
 	w.must(sm.installed(l))
 }
 

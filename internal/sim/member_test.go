@@ -81,18 +81,30 @@ func (w *world) admin(at int, n uint64) bool {
 	case me.State == meta.NodeDraining:
 		next = meta.NodeActive
 	}
+	if next == meta.NodeDraining && w.flip != nil {
+		return false // the copies that are left may be that one
+	}
 	if len(v.NodesIn(meta.NodeActive)) < 2 && next != meta.NodeActive || next == meta.NodeRemoved && w.hurt() {
 		return false
 	}
 	if next == meta.NodeRemoved {
 		w.removing[x.ident] = true
 	}
-	return m.life.ask("admin", &meta.SetNodeState{Node: x.ident, State: next}, func(meta.Result, error) {})
+	ok = m.life.ask("admin", &meta.SetNodeState{Node: x.ident, State: next}, func(_ meta.Result, err error) {
+		if next == meta.NodeDraining && !errors.Is(err, errNoAnswer) {
+			w.asked--
+		}
+	})
+	if ok && next == meta.NodeDraining {
+		w.asked++
+	}
+	return ok
 }
 
 // hurt says whether some replica is damaged, and has not been replaced. Nothing
 // else is taken from the cluster meanwhile.
 func (w *world) hurt() bool {
+	w.lookAtFlip()
 	for _, n := range w.nodes[1:] {
 		for g := storage.GroupID(0); int(g) <= w.set.Groups; g++ {
 			if n.damaged[g] {

@@ -34,6 +34,8 @@ type node struct {
 	// older are former contents of the log; damaged groups lost a part of it.
 	older   []*memstore.Store
 	damaged map[storage.GroupID]bool
+	// given are the replicas that were quarantined: none comes back.
+	given map[storage.GroupID]storage.ReplicaID
 }
 
 // belong is what a data folder knows of its cluster, durably.
@@ -142,7 +144,11 @@ func (n *node) empty() {
 	n.ident = identity.NodeID{byte(n.id), byte(n.w.folders >> 8), byte(n.w.folders), 1}
 	n.w.machines[n.ident] = n.id
 	n.log, n.state, n.boots, n.belong, n.older = memstore.New(), memstore.New(), 0, belong{}, nil
+	for g := range n.disk {
+		n.w.oracle.forget(n, g)
+	}
 	n.disk, n.damaged = map[storage.GroupID]*mirror{}, map[storage.GroupID]bool{}
+	n.given = map[storage.GroupID]storage.ReplicaID{}
 }
 
 // self is the node as meta shall know it.
@@ -229,10 +235,20 @@ func (l *life) open(id storage.GroupID, r storage.ReplicaID, join bool) {
 	if l.group(id) != nil || l.broken[id] != 0 {
 		return
 	}
-	g, err := l.prepare(id, r, join)
+	if l.given[id] == r {
+		l.broken[id] = r
+		return
+	}
+	g, err := l.carefully(id, r, join)
+	if l.w.flip.hits(l.node, id, err) {
+		l.giveUp(id, r)
+		l.w.flip.met = true
+		l.w.flips++
+		return
+	}
 	if errors.Is(err, replica.ErrQuarantined) && l.damaged[id] {
-		l.w.note("%d.%d is quarantined", l.id, id)
-		l.broken[id], l.disk[id] = r, nil
+		l.giveUp(id, r)
+		l.disk[id] = nil
 		return
 	}
 	if errors.Is(err, replica.ErrTombstone) {
@@ -246,6 +262,20 @@ func (l *life) open(id storage.GroupID, r storage.ReplicaID, join bool) {
 		_ = g.core.Campaign() // it need not wait for anybody
 	}
 	g.drain()
+}
+
+// carefully prepares a replica; that the disk is damaged is an error.
+func (l *life) carefully(id storage.GroupID, r storage.ReplicaID, join bool) (g *group, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			d, ok := v.(damage)
+			if !ok {
+				panic(v)
+			}
+			err = d.error
+		}
+	}()
+	return l.prepare(id, r, join)
 }
 
 // prepare reconciles a replica with its disk, as the engine does.
@@ -310,6 +340,9 @@ func (l *life) prepare(id storage.GroupID, r storage.ReplicaID, join bool) (*gro
 
 // find gathers what the disk has of a replica.
 func (l *life) find(logs *storage.Log, g *group, join bool) (f replica.Found, err error) {
+	if err := logs.Damaged(g.id); err != nil {
+		return f, err
+	}
 	if f, err = foundIn(logs, g.id); err != nil {
 		return f, err
 	}

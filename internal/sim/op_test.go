@@ -50,13 +50,14 @@ const (
 	opCarry                // the snapshot at place a arrives; b: it is lost
 	opInstall              // node a takes the next step of an install of group b
 	opRollback             // the disk of node a, which is down, comes back with an older log
+	opFlip                 // a bit of group b's log or state flips on node a; n says which
 	kinds
 )
 
 var kindNames = [kinds]string{
 	"tick", "deliver", "drop", "double", "cut", "mend", "write", "sync", "apply", "propose", "spill", "truncate",
 	"flush", "chores", "read", "verify", "crash", "start", "power", "clock", "transfer", "send", "request", "reply", "break", "restart", "pull", "settle", "renew",
-	"move", "admin", "join", "keep", "draw", "call", "mail", "photo", "carry", "install", "rollback",
+	"move", "admin", "join", "keep", "draw", "call", "mail", "photo", "carry", "install", "rollback", "flip",
 }
 
 // op is one event. What it draws at random follows from n.

@@ -39,6 +39,9 @@ type truth struct {
 	conf      replica.Conf // the newest one
 	confAt    uint64
 	confs     []replica.Conf // all of them
+	// held was durable on a majority once, and so was all up to heldTo.
+	held   map[[2]uint64]bool
+	heldTo uint64
 }
 
 // fact is an applied entry, and the state's checksum after it.
@@ -69,7 +72,7 @@ func newOracle(w *world) *oracle {
 	o := &oracle{w: w, groups: map[storage.GroupID]*truth{}, entries: map[uint64]*entry{}, view: &meta.View{}, retired: map[storage.ReplicaID]bool{}}
 	for g := 0; g <= w.set.Groups; g++ {
 		t := &truth{
-			first: 6, kv: map[string]string{}, leaders: map[uint64]int{}, logged: map[[2]uint64]uint64{},
+			first: 6, kv: map[string]string{}, leaders: map[uint64]int{}, logged: map[[2]uint64]uint64{}, held: map[[2]uint64]bool{},
 			repos: map[string]*repoTruth{},
 			lanes: map[laneKey]*laneTruth{}, consumers: map[repository.GroupID]repository.GroupConfig{},
 		}
@@ -129,6 +132,7 @@ func (o *oracle) applied(g *group, e storage.Entry, eff *repository.Effects, m *
 	if o.again(g, e.Index, f) {
 		return
 	}
+	o.whole(g, m)
 	t.overlay(eff)
 	f.sum = t.sum
 	t.applied = append(t.applied, f)
@@ -342,12 +346,19 @@ func (o *oracle) acked(p *sent, r *repository.PublishResult) {
 // takes effect when it is applied.
 func (o *oracle) durable(g *group, index, term uint64) {
 	t := o.groups[g.id]
-	for i := len(t.confs) - 1; i >= max(0, len(t.confs)-3); i-- {
-		if c := t.confs[i]; o.majority(g.id, c.Voters, index, term) && o.majority(g.id, c.Outgoing, index, term) {
-			return
-		}
+	if o.onMajority(g.id, index, term) || index <= t.heldTo || t.held[[2]uint64{index, term}] {
+		return
 	}
 	o.w.violate("entry %d of group %d is acknowledged, and not synced on a majority of %v", index, g.id, t.conf)
+}
+
+func (o *oracle) onMajority(g storage.GroupID, index, term uint64) bool {
+	for _, c := range o.groups[g].recent() {
+		if o.majority(g, c.Voters, index, term) && o.majority(g, c.Outgoing, index, term) {
+			return true
+		}
+	}
+	return false
 }
 
 func (o *oracle) majority(g storage.GroupID, voters []storage.ReplicaID, index, term uint64) bool {

@@ -51,7 +51,7 @@ func (p *partition) found() (uint64, []byte, error) {
 	return p.machine.Applied(), conf, err
 }
 
-func (p *partition) keyRange() (lower, upper []byte) { return p.machine.KeyRange() }
+func (p *partition) keyRange() (lower, upper []byte) { return repository.KeyRange(partitionOf(p.id)) }
 
 // apply applies an entry: its effects and the applied index in one batch.
 func (p *partition) apply(g *group, e storage.Entry) any {

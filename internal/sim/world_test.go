@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -79,6 +80,9 @@ type world struct {
 	serial    uint64        // of packets
 	steps     int
 	progress  int // grows with all that gets done for somebody
+	flip      *flip
+	flips     int // that were met
+	asked     int // to drain a node, and not known to be done
 	hash      uint64
 	counts    [kinds]int // ops that were done
 }
@@ -91,6 +95,9 @@ func (w *world) violate(format string, args ...any) {
 }
 
 func (w *world) must(err error) {
+	if w.flip != nil && errors.Is(err, storage.ErrCorrupt) {
+		panic(damage{err})
+	}
 	if err != nil {
 		w.violate("error: %v", err)
 	}
@@ -133,8 +140,29 @@ func (w *world) note(format string, args ...any) {
 
 // do runs one op; one that is not possible now does nothing, and answers false.
 func (w *world) do(o op) (done bool, err error) {
+	w.steps++
+	done, err = w.try(o, w.step)
+	if err == errMet { //nolint:errorlint // it is no more than that
+		done, err = w.try(o, func(op) bool {
+			w.quarantine()
+			return true
+		})
+	}
+	if done {
+		w.counts[o.kind]++
+		w.note("%s", o)
+	}
+	return done, err
+}
+
+// try makes an error of a panic.
+func (w *world) try(o op, step func(op) bool) (done bool, err error) {
 	defer func() {
 		if v := recover(); v != nil {
+			if w.met(v) {
+				err = errMet
+				return
+			}
 			if x, ok := v.(violation); ok {
 				err = fmt.Errorf("event %d (%s): %s", w.steps, o, x.what)
 				return
@@ -142,13 +170,7 @@ func (w *world) do(o op) (done bool, err error) {
 			err = fmt.Errorf("event %d (%s): panic: %v\n%s", w.steps, o, v, debug.Stack())
 		}
 	}()
-	w.steps++
-	done = w.step(o)
-	if done {
-		w.counts[o.kind]++
-		w.note("%s", o)
-	}
-	return done, nil
+	return step(o), nil
 }
 
 func (w *world) node(i int) *node {
@@ -192,6 +214,8 @@ func (w *world) step(o op) bool {
 		return n.join(o.b, o.n%5 == 0)
 	case opRollback:
 		return n.rollback(o.n)
+	case opFlip:
+		return n.flipBit(storage.GroupID(o.b), o.n)
 	case opClock:
 		n.wall += time.Duration(int64(o.n)-1<<32) * time.Millisecond
 		w.ahead = max(w.ahead, n.wall)
@@ -231,7 +255,7 @@ func (w *world) stats() {
 	for k, n := range w.counts {
 		fmt.Printf("%s %d, ", kindNames[k], n)
 	}
-	fmt.Println()
+	fmt.Printf("flips met: %d\n", w.flips)
 	for g := 0; g <= w.set.Groups; g++ {
 		t := w.oracle.groups[storage.GroupID(g)]
 		n := uint64(0)

@@ -84,6 +84,19 @@ func (s *Store) Damage(key []byte) bool {
 	return true
 }
 
+// Damaged says whether a key that Damage was called for is still there, in what can be read or
+// in what a crash would leave.
+func (s *Store) Damaged(key []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, root := range append([]*node{s.root, s.synced}, s.pending...) {
+		if n := seek(root, key); n != nil && n.damaged && string(n.key) == string(key) {
+			return true
+		}
+	}
+	return false
+}
+
 // Get implements storage.KVReader.
 func (s *Store) Get(key []byte) ([]byte, io.Closer, error) {
 	root, err := s.current()
