@@ -55,8 +55,7 @@ func newDriver(w *world) *driver {
 			d.weights[f.kind] = f.most * math.Exp(-3*r.Float64())
 		}
 	}
-	// Of its own, so that a seed's other faults do not depend on it.
-	if f := rand.New(rand.NewPCG(w.set.Seed, 4)); f.IntN(2) == 0 {
+	if f := rand.New(rand.NewPCG(w.set.Seed, 4)); w.set.Flips > 0 && f.IntN(2) == 0 {
 		d.weights[opFlip] = 4 * math.Exp(-3*f.Float64())
 	}
 	d.weights[opMend] = 2 * d.weights[opCut]

@@ -59,7 +59,9 @@ func find(t *testing.T) (h history) {
 	return h
 }
 
-func scriptOf(b invariant.Bug) string { return filepath.Join("testdata", "planted-"+string(b)+".script") }
+func scriptOf(b invariant.Bug) string {
+	return filepath.Join("testdata", "planted-"+string(b)+".script")
+}
 
 func keep(t *testing.T, b invariant.Bug, h history) {
 	if err := os.MkdirAll("testdata", 0o755); err != nil {

@@ -18,6 +18,7 @@ var (
 	stepFlag  = flag.Uint64("step", 1, "with -from: distance of the seeds")
 	traceFlag = flag.Bool("say", false, "print what happens")
 	longFlag  = flag.Bool("noshrink", false, "with -seed: do not look for a shorter script")
+	flipFlag  = flag.Bool("flips", false, "let bits flip, too")
 	eventFlag = flag.Int("events", 8000, "events of a run")
 )
 
@@ -30,6 +31,7 @@ type history struct {
 	hash  uint64
 	err   error
 	steps int
+	flips int // that were met
 }
 
 // run makes a run from a seed.
@@ -52,6 +54,7 @@ func run(t *testing.T, s settings, events int) history {
 	if *seedFlag != 0 {
 		w.stats()
 	}
+	h.flips = w.flips
 	return h
 }
 
@@ -96,6 +99,24 @@ func TestSeeds(t *testing.T) {
 	}
 }
 
+// flipSeeds run each time with bits that flip; `make sim FLIPS=1` runs others.
+const flipSeeds = 16
+
+// TestFlips: what a flipped bit has hit is found, never served, and made anew.
+func TestFlips(t *testing.T) {
+	met := 0
+	for seed := uint64(1); seed <= flipSeeds; seed++ {
+		s := newSettings(seed)
+		s.Flips = 1
+		h := run(t, s, *eventFlag)
+		report(t, h)
+		met += h.flips
+	}
+	if met == 0 {
+		t.Error("nobody met a flipped bit")
+	}
+}
+
 func report(t *testing.T, h history) {
 	t.Helper()
 	if h.err != nil {
@@ -103,8 +124,8 @@ func report(t *testing.T, h history) {
 		if *longFlag {
 			t.FailNow()
 		}
-		t.Errorf("seed %d: %v\nagain: go test ./internal/sim -run TestSeeds -v -seed %d -events %d\n%s",
-			h.set.Seed, h.err, h.set.Seed, *eventFlag, save(t, h))
+		t.Errorf("seed %d: %v\nagain: go test ./internal/sim -run TestSeeds -v -seed %d -events %d -flips=%t\n%s",
+			h.set.Seed, h.err, h.set.Seed, *eventFlag, h.set.Flips > 0, save(t, h))
 	}
 }
 

@@ -36,6 +36,7 @@ type settings struct {
 	// theirs; 0: none, and the default.
 	TTLMs       int
 	RetentionMs int
+	Flips       int // 1: bits flip
 }
 
 func newSettings(seed uint64) settings {
@@ -56,6 +57,9 @@ func newSettings(seed uint64) settings {
 	s.ReplaceMs = pick(4000, 8000, 600_000)
 	s.TTLMs, s.RetentionMs = pick(0, 0, 500, 5000), pick(0, 0, 60_000)
 	s.Workers = pick(0, 1, 1, 2) * s.Consumers * s.Groups
+	if *flipFlag {
+		s.Flips = 1
+	}
 	return s
 }
 
