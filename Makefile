@@ -81,7 +81,7 @@ powerloss: ## Cut three nodes' power under load, and verify every packet
 operations: ## docs/operations.md's commands on four machines: network namespaces, where there are rights
 	bash internal/docs/operations.sh
 
-chaos-short: ## All of it at once, for half a minute, as CI does
+chaos-short: ## All of it at once, for half a minute
 	go run ./loadtest --nodes 3 --warmup 1s --duration 14s --rate 2000 --resend 0.05 \
 		--fault kill:every=4s,pause:every=5s,partition:every=6s,for=2s,powerloss:every=8s
 

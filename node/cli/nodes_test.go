@@ -130,6 +130,24 @@ func TestDrainIsNotOverUnheard(t *testing.T) {
 	}
 }
 
+// TestNodesShowWhatMoves: the step that each group's leader makes, and how far it is.
+func TestNodesShowWhatMoves(t *testing.T) {
+	const step = "partition 3: replica 21 on node two catches up: 12 MB of 64 MB"
+	var out strings.Builder
+	err := printNodes(&out, &waystationv1.DescribeClusterResponse{
+		Nodes:      []*waystationv1.Node{{Name: "one", State: "up"}, {Name: "two\x1b[31m", State: "draining"}},
+		Partitions: []*waystationv1.Partition{{Id: 2}, {Id: 3, Moving: step}},
+		Moving:     "cluster: replica 4 on node two votes",
+	})
+	_, moving, found := strings.Cut(out.String(), "\nMOVING\n")
+	if err != nil || !found || moving != "cluster: replica 4 on node two votes\n"+step+"\n" {
+		t.Errorf("%v:\n%s", err, out.String())
+	}
+	if strings.ContainsRune(out.String(), 0x1b) || strings.Contains(out.String(), "LATELY") {
+		t.Errorf("shown:\n%s", out.String())
+	}
+}
+
 func TestWhatADrainMeans(t *testing.T) {
 	cluster := func(voters int, states ...string) *waystationv1.DescribeClusterResponse {
 		r := &waystationv1.DescribeClusterResponse{Partitions: []*waystationv1.Partition{{Voters: make([]string, voters)}}}

@@ -27,16 +27,17 @@ func hung(t *testing.T) string {
 // TestHungNodeHoldsNobodyUp: it is named first, and the commands use the other one.
 func TestHungNodeHoldsNobodyUp(t *testing.T) {
 	e, stuck := startNode(t), hung(t)
-	for _, addr := range []string{e.Addresses.GRPC, e.Addresses.HTTP} {
-		both := stuck + "," + addr
-		if r := cli(t, "x", "send", "--repo", "acme/api", "--addr", both); r.code != 0 {
-			t.Errorf("send to %s: %+v", both, r)
-		}
-		if r := cli(t, "", "status", "--addr", both); r.code != 0 {
-			t.Errorf("status of %s: %+v", both, r)
-		}
-		if r := cli(t, "", "repo", "acme/api", "--addr", both); r.code != 0 {
-			t.Errorf("repo at %s: %+v", both, r)
+	for _, x := range []struct {
+		addr, in string
+		args     []string
+	}{
+		{e.Addresses.GRPC, "x", []string{"send", "--repo", "acme/api"}},
+		{e.Addresses.GRPC, "", []string{"status"}},
+		{e.Addresses.HTTP, "", []string{"repo", "acme/api"}},
+	} {
+		both := stuck + "," + x.addr
+		if r := cli(t, x.in, append(x.args, "--addr", both)...); r.code != 0 {
+			t.Errorf("%v at %s: %+v", x.args, both, r)
 		}
 	}
 }
