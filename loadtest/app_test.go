@@ -138,19 +138,20 @@ func exists(path string) bool {
 }
 
 // The load lasts until the nodes have gone through what was asked for, and a restart
-// falls into what is measured.
+// falls into what is measured: on a slow machine it takes all of that, and there is no
+// speed to speak of.
 func TestStagesAreFinishedUnderLoad(t *testing.T) {
 	code, stdout, stderr := loadtest(t, short+"--grow 1,2,1 --workload synthetic --repos 20 --rate 200")
-	if code != exitGood || !strings.Contains(stderr, "! shrink from 2 to 1 nodes") || !strings.Contains(stderr, "after --duration, until") {
+	if code != exitGood || !strings.Contains(stderr, "! shrink from 2 to 1 nodes") {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
-	decode(t, stdout)
 	code, stdout, stderr = loadtest(t, short+"--rolling-restart --workload synthetic --repos 20 --rate 200")
 	if code != exitGood || !strings.Contains(stderr, "! restart node-1") {
 		t.Fatalf("exit %d\n%s%s", code, stdout, stderr)
 	}
-	if r := decode(t, stdout); r.MaxGapMs < 10 {
-		t.Errorf("the longest gap is %v ms: the restart was not measured\n%s", r.MaxGapMs, stderr)
+	var r report.Report
+	if err := json.Unmarshal([]byte(stdout), &r); err != nil || r.Verdict != "ok" || r.MaxGapMs < 10 {
+		t.Errorf("%v: the longest gap is %v ms: the restart was not measured\n%s%s", err, r.MaxGapMs, stdout, stderr)
 	}
 }
 
