@@ -46,6 +46,30 @@ var bugs = []bug{
 		pkg: "storage", test: "TestFlippedBitsEverywhere",
 	},
 	{
+		name: "a segment's sync is left out", promise: "P1",
+		file: "storage/segment_log.go",
+		old:  "if err := s.file.SyncData(); err != nil {", new: "if err := error(nil); err != nil {",
+		pkg: "storage", test: "TestLossyConformance/LogCrash",
+	},
+	{
+		name: "a segment's torn end is read", promise: "P1",
+		file: "storage/segment_tail.go",
+		old:  "if !ok || !sound(v.verify(&f)) && f.seq > vouched {", new: "if !ok {",
+		pkg: "storage", test: "TestLossyConformance/LogCrash",
+	},
+	{
+		name: "a segment begins before the one in front is synced", promise: "P1",
+		file: "storage/segment_log.go",
+		old:  "if l.durable != l.seq {", new: "if l.durable > l.seq {",
+		pkg: "storage", test: "TestLossyConformance/LogCrash",
+	},
+	{
+		name: "a segment's synced frames are not missed", promise: "P1",
+		file: "storage/segment_open.go",
+		old:  `if t.lost != "" {`, new: `if t.lost == "none" {`,
+		pkg: "storage", test: "TestLostFrame",
+	},
+	{
 		name: "a gap is let through", promise: "P2",
 		file: "actors/repository/position.go",
 		old:  "case p.position > prod.last+1:", new: "case p.position > prod.last+1000:",
