@@ -31,6 +31,9 @@ type Engine struct {
 	receiving chan struct{} // has one place
 
 	groups atomic.Pointer[groupSet] // replaced whole, under mu
+	// holding counts who may yet give messages to the transport: workers with
+	// groups to run, and who is giving them some.
+	holding atomic.Int32
 
 	mu      sync.Mutex
 	started bool
@@ -256,6 +259,19 @@ func (e *Engine) insert(g *group) {
 	set.byID[g.id] = g
 	slices.SortFunc(set.list, func(a, b *group) int { return int(a.id) - int(b.id) })
 	e.groups.Store(set)
+}
+
+// hold keeps what is sent for company back until release.
+func (e *Engine) hold() { e.holding.Add(1) }
+
+// release undoes one hold, and says whether it was the last: then what was kept
+// back goes.
+func (e *Engine) release() bool {
+	last := e.holding.Add(-1) == 0
+	if last {
+		e.transport.Flush()
+	}
+	return last
 }
 
 // now is the engine's own monotonic clock.

@@ -28,6 +28,17 @@ func (g *Gate) Receive(id storage.GroupID, messages []*pb.Message) {
 	}
 }
 
+// Together brackets several calls of Receive: the answers to what they bring may
+// go in one frame. It returns what ends the bracket.
+func (g *Gate) Together() (end func()) {
+	e := g.engine.Load()
+	if e == nil {
+		return func() {}
+	}
+	e.hold()
+	return func() { e.release() }
+}
+
 // Unreachable is Engine.Unreachable.
 func (g *Gate) Unreachable(id storage.GroupID, to storage.ReplicaID) {
 	if e := g.engine.Load(); e != nil {

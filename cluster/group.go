@@ -45,6 +45,7 @@ type group struct {
 	extent   extent
 
 	leads   atomic.Uint64 // the term in which this replica leads, or 0
+	calm    atomic.Bool   // ticks may wait, see tick
 	sends   atomic.Int32  // snapshots that are wanted or under way
 	applied atomic.Uint64
 	cutTo   atomic.Uint64 // the log is truncated up to here, or about to be

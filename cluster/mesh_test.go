@@ -60,6 +60,8 @@ func (p port) Send(g storage.GroupID, ms []*pb.Message) {
 	}
 }
 
+func (p port) Flush() {}
+
 func (m *mesh) send(from, to int, g storage.GroupID, x *pb.Message) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

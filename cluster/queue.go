@@ -26,6 +26,24 @@ func (q *queue[T]) push(items ...T) {
 	q.ring()
 }
 
+// put is push without waking the taker. It says whether nothing waited before.
+func (q *queue[T]) put(item T) (first bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.items = append(q.items, item)
+	return len(q.items) == 1
+}
+
+// remind wakes the taker if something waits.
+func (q *queue[T]) remind() {
+	q.mu.Lock()
+	n := len(q.items)
+	q.mu.Unlock()
+	if n > 0 {
+		q.ring()
+	}
+}
+
 // ring wakes the taker without giving it anything.
 func (q *queue[T]) ring() {
 	select {

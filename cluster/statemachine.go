@@ -72,6 +72,9 @@ type Transport interface {
 	// Send takes over messages of one group. It must not block: what cannot be
 	// sent is dropped, raft sends it again.
 	Send(g storage.GroupID, messages []*pb.Message)
+	// Flush lets go what Send kept for company: plain heartbeats and their
+	// answers, of which those of many groups come together. It must not block.
+	Flush()
 	// SendSnapshot has body write a snapshot to the node of the replica that m is
 	// addressed to, m itself before it, and calls done exactly once: with nil if
 	// the other engine's ReceiveSnapshot returned nil. It must not block; body
@@ -83,6 +86,8 @@ type Transport interface {
 type noTransport struct{}
 
 func (noTransport) Send(storage.GroupID, []*pb.Message) {}
+
+func (noTransport) Flush() {}
 
 func (noTransport) SendSnapshot(_ storage.GroupID, _ *pb.Message, _ func(io.Writer) error, done func(error)) {
 	done(errNoTransport)

@@ -22,11 +22,23 @@ func (t *ticker) loop() {
 		case <-tick.C:
 		}
 		t.watch()
-		t.count.Add(1)
-		for _, g := range t.engine.list() {
-			g.tick()
-		}
+		t.pass()
 	}
+}
+
+// pass has a tick pass in all groups, and then wakes the workers of those for
+// which something is due.
+func (t *ticker) pass() {
+	apart := uint64(t.engine.cfg.HeartbeatTicks)
+	beat := t.count.Add(1)%apart == apart-1
+	t.engine.hold()
+	for _, g := range t.engine.list() {
+		g.tick(beat)
+	}
+	for _, w := range t.engine.workers {
+		w.groups.remind()
+	}
+	t.engine.release()
 }
 
 // watch ends a process whose disk hangs. Its heartbeats would go on, and with
@@ -55,12 +67,35 @@ func (t *ticker) handOver() {
 
 // tick lets one tick pass. The only replica of a group, when it leads, has
 // nobody to send a heartbeat to and nobody who could depose it: it is left
-// asleep.
-func (g *group) tick() {
-	if g.status.Load().Alone && g.leads.Load() != 0 {
+// asleep. So is a calm one until its ticks matter: with a leader's heartbeats,
+// or when a follower should have heard one.
+func (g *group) tick(beat bool) {
+	leads := g.leads.Load() != 0
+	if leads && g.status.Load().Alone {
 		return
 	}
-	g.post(func(in *input) { in.ticks++ })
+	calm := g.calm.Load() && !(leads && beat)
+	b := &g.inbox
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	b.in.ticks++
+	if !b.listed && (!calm || b.in.ticks >= g.engine.patience()) {
+		b.listed = true
+		g.worker.list(g)
+	}
+}
+
+// patience is how many ticks wait for a calm follower to have other input: with
+// more of them it should have heard its leader.
+func (e *Engine) patience() int { return max(1, e.cfg.ElectionTicks/2) }
+
+// calmed notes after a run whether the group's next ticks may wait.
+func (g *group) calmed() {
+	leads := g.leads.Load()
+	g.calm.Store(g.core.Calm() && (leads == 0 || leads == g.inStep))
 }
 
 // beats says how many of n ticks a group is to count. Raft counts from when a

@@ -19,6 +19,7 @@ type worker struct {
 
 	// in is the input of the group at hand; what of it was answered is zero.
 	in      input
+	kept    bool // the pass before left to others what is sent for company
 	appends []logItem
 	applies []applyItem
 }
@@ -27,7 +28,17 @@ func newWorker(e *Engine) *worker {
 	return &worker{engine: e, groups: newQueue[*group](), calls: newQueue[func()]()}
 }
 
-func (w *worker) push(g *group) { w.groups.push(g) }
+func (w *worker) push(g *group) {
+	w.list(g)
+	w.groups.ring()
+}
+
+// list is push without waking the worker.
+func (w *worker) list(g *group) {
+	if w.groups.put(g) {
+		w.engine.hold()
+	}
+}
 
 // call has done called by the loop once it has handed on all that waits.
 func (w *worker) call(done func()) {
@@ -54,7 +65,20 @@ func (w *worker) loop() {
 			done()
 		}
 		w.calls.recycle(calls)
+		w.passed(len(groups) > 0)
 	}
+}
+
+// passed ends a pass. What is sent for company only (see Transport.Flush) goes
+// once nobody is about to add to it, or with every other pass of a busy worker.
+func (w *worker) passed(some bool) {
+	if some && !w.engine.release() {
+		if w.kept = !w.kept; w.kept {
+			return
+		}
+		w.engine.transport.Flush()
+	}
+	w.kept = false
 }
 
 // guard runs a group and turns a panic, raft's way to say that its invariants
@@ -79,7 +103,17 @@ func (w *worker) guard(g *group) {
 }
 
 func (w *worker) run(g *group) {
+	calm := g.calm.Load()
+	if calm {
+		g.core.Late(w.engine.ticker.beats(g, w.in.ticks))
+	}
 	w.feed(g, &w.in)
+	if !calm {
+		g.core.Tick(w.engine.ticker.beats(g, w.in.ticks))
+	}
+	if w.in.campaign {
+		w.campaign(g)
+	}
 	w.propose(g, &w.in)
 	if w.in.handover {
 		w.in.transfer = g.core.Successor()
@@ -92,6 +126,7 @@ func (w *worker) run(g *group) {
 		w.truncate(g, w.in.truncate, w.in.floor)
 	}
 	w.drain(g, w.in.ticks > 0 && g.leads.Load() != 0)
+	g.calmed()
 	g.declined()
 }
 
@@ -129,11 +164,11 @@ func (w *worker) feed(g *group, in *input) {
 		w.snapshot(g, in.snapshot)
 		in.snapshot = nil
 	}
-	g.core.Tick(w.engine.ticker.beats(g, in.ticks))
-	if in.campaign {
-		if err := g.core.Campaign(); err != nil {
-			w.engine.cfg.Logger.Debug("cannot campaign", "group", g.id, "err", err)
-		}
+}
+
+func (w *worker) campaign(g *group) {
+	if err := g.core.Campaign(); err != nil {
+		w.engine.cfg.Logger.Debug("cannot campaign", "group", g.id, "err", err)
 	}
 }
 

@@ -163,8 +163,28 @@ func (r *Replica) hear(from uint64) { r.heard[from] = r.ticks }
 
 // Tick lets n ticks pass, but only a fifth of an election timeout at a time:
 // who was stalled has not waited for a leader all that while.
-func (r *Replica) Tick(n int) {
-	for range min(n, r.cfg.maxTicks()) {
+func (r *Replica) Tick(n int) { r.tick(min(n, r.cfg.maxTicks())) }
+
+// Calm says that ticks may be counted late, with Late: of a follower that has just
+// heard its leader, and of a leader that keeps nothing back for its next tick.
+func (r *Replica) Calm() bool {
+	switch {
+	case r.change.Leads:
+		return len(r.late) == 0
+	case r.change.Leader == 0:
+		return false
+	}
+	at, heard := r.heard[uint64(r.change.Leader)]
+	return heard && at == r.ticks
+}
+
+// Late counts n ticks that passed while the replica was calm, before it is given
+// what came meanwhile. They never suffice for an election: the leader may be among
+// what came.
+func (r *Replica) Late(n int) { r.tick(min(n, max(0, r.cfg.ElectionTicks-2))) }
+
+func (r *Replica) tick(n int) {
+	for range n {
 		r.ticks++
 		r.rn.Tick()
 	}

@@ -55,6 +55,9 @@ type Config struct {
 	// Receive takes messages of one group, which belong to it from then on. It
 	// must not block.
 	Receive func(storage.GroupID, []*pb.Message)
+	// Together, if set, is called before a frame's messages are given to Receive,
+	// and what it returns after it.
+	Together func() (end func())
 	// ReceiveSnapshot takes a snapshot. m is the MsgSnap as it was sent; body ends
 	// with io.EOF only if all of it came, undamaged. The sender is told the result;
 	// a nil error counts only once body was read to its end.
@@ -81,9 +84,6 @@ type Config struct {
 	// MessageBytes is the largest message, and the largest frame that is
 	// accepted is one of FrameBytes with one such message more.
 	MessageBytes int
-	// HeartbeatLinger is how long a plain heartbeat waits for those of other
-	// groups.
-	HeartbeatLinger time.Duration
 
 	// Keepalive is the time between two pings; a connection on which nothing
 	// came for Timeout is closed, and one on which a frame cannot be written for
@@ -121,7 +121,6 @@ func DefaultConfig() Config {
 		ControlBytes:    4 << 20,
 		FrameBytes:      1 << 20,
 		MessageBytes:    16 << 20,
-		HeartbeatLinger: 2 * time.Millisecond,
 
 		Keepalive:    400 * time.Millisecond,
 		Timeout:      2 * time.Second,
@@ -159,7 +158,6 @@ func (c *Config) Validate() error {
 	need(c.QueuedMessages > 0 && c.QueuedBytes > 0 && c.ControlMessages > 0 && c.ControlBytes > 0, "queue limits must be positive")
 	need(c.FrameBytes > 0 && c.MessageBytes > 0, "frame and message bytes must be positive")
 	need(c.FrameBytes+c.MessageBytes <= maxBody, fmt.Sprintf("frame and message bytes must be at most %d together", maxBody))
-	need(c.HeartbeatLinger >= 0, "heartbeat linger must not be negative")
 	need(c.Keepalive > 0 && c.Timeout > c.Keepalive, "timeout must be more than keepalive, and that positive")
 	need(c.WriteTimeout > 0 && c.DialTimeout > 0 && c.HelloTimeout > 0, "timeouts must be positive")
 	need(c.BackoffMin > 0 && c.BackoffMax >= c.BackoffMin, "greatest back-off must be at least the least, and that positive")

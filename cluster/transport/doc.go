@@ -38,9 +38,9 @@
 // # Coalescing
 //
 // One goroutine per peer takes everything that waits into one frame. A plain
-// heartbeat does not wake it at once but [Config.HeartbeatLinger] later, so
+// heartbeat, or its answer, does not wake it: it waits for [Transport.Flush], so
 // that those of all groups share a frame; whatever is urgent goes immediately
-// and takes them along.
+// and takes them along, and so does a ping.
 //
 // # Pulses
 //

@@ -61,15 +61,16 @@ type outbox struct {
 	// are not kept for it.
 	down   bool
 	closed bool
-	// bell wakes the writer at once, lazy when there is time.
-	bell, lazy chan struct{}
+	// kept says that what waits is there for company, until flush.
+	kept bool
+	bell chan struct{} // wakes the writer
 }
 
 func newOutbox(c *Config) *outbox {
 	return &outbox{
 		control: fifo{maxLen: c.ControlMessages, maxSize: c.ControlBytes},
 		appends: fifo{maxLen: c.QueuedMessages, maxSize: c.QueuedBytes},
-		bell:    make(chan struct{}, 1), lazy: make(chan struct{}, 1),
+		bell:    make(chan struct{}, 1),
 	}
 }
 
@@ -78,15 +79,28 @@ func (o *outbox) push(it item) bool {
 	if !o.put(it) {
 		return false
 	}
-	bell := o.bell
-	if patient(it.m) {
-		bell = o.lazy
-	}
-	select {
-	case bell <- struct{}{}:
-	default:
+	if !patient(it.m) {
+		o.ring()
 	}
 	return true
+}
+
+func (o *outbox) ring() {
+	select {
+	case o.bell <- struct{}{}:
+	default:
+	}
+}
+
+// flush wakes the writer for what is kept.
+func (o *outbox) flush() {
+	o.mu.Lock()
+	kept := o.kept
+	o.kept = false
+	o.mu.Unlock()
+	if kept {
+		o.ring()
+	}
 }
 
 func (o *outbox) put(it item) bool {
@@ -96,6 +110,7 @@ func (o *outbox) put(it item) bool {
 	case o.closed:
 		return false
 	case !isAppend(it.m):
+		o.kept = o.kept || patient(it.m)
 		return o.control.push(it)
 	case o.down:
 		return false
@@ -110,6 +125,7 @@ func (o *outbox) take(items []item, limit int) (taken []item, more bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	bytes := 0
+	o.kept = false
 	for _, f := range []*fifo{&o.control, &o.appends} {
 		for f.len() > 0 && bytes < limit && len(items) < maxMessages {
 			it := f.pop()

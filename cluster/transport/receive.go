@@ -117,6 +117,9 @@ func (t *Transport) answerPing(conn net.Conn, from identity.NodeID, fr *frameRea
 
 // deliver hands messages over, but for those of replicas that live elsewhere.
 func (t *Transport) deliver(from identity.NodeID, batches []batch) {
+	if t.cfg.Together != nil {
+		defer t.cfg.Together()()
+	}
 	for _, b := range batches {
 		kept := b.messages[:0]
 		for _, m := range b.messages {

@@ -18,15 +18,12 @@ type sender struct {
 	flat   []byte // for connections that cannot write a vector
 	items  []item
 	ping   *time.Ticker
-	linger *time.Timer
 	broken chan error // from the reader of pongs
 }
 
 func newSender(p *peer, conn net.Conn) *sender {
-	linger := time.NewTimer(time.Hour)
-	linger.Stop()
 	return &sender{
-		p: p, conn: conn, linger: linger,
+		p: p, conn: conn,
 		ping: time.NewTicker(p.t.cfg.Keepalive), broken: make(chan error, 1),
 	}
 }
@@ -66,8 +63,6 @@ func (s *sender) wait() error {
 	select {
 	case <-s.p.out.bell:
 		return nil
-	case <-s.p.out.lazy:
-		return s.gather()
 	case <-s.ping.C:
 		return s.sendPing()
 	case err := <-s.broken:
@@ -75,22 +70,6 @@ func (s *sender) wait() error {
 	case <-s.p.ctx.Done():
 		return s.p.ctx.Err()
 	}
-}
-
-// gather gives the heartbeats of other groups time to come, unless something
-// urgent does.
-func (s *sender) gather() error {
-	s.linger.Reset(s.p.t.cfg.HeartbeatLinger)
-	defer s.linger.Stop()
-	select {
-	case <-s.p.out.bell:
-	case <-s.linger.C:
-	case err := <-s.broken:
-		return s.brokenBy(err)
-	case <-s.p.ctx.Done():
-		return s.p.ctx.Err()
-	}
-	return nil
 }
 
 // brokenBy keeps the error for whoever asks again.

@@ -159,10 +159,19 @@ func (t *Transport) GRPCListener() net.Listener { return t.grpc }
 
 // Send takes over messages of one group, and what they point to, which must not
 // be changed any more. It does not block: what cannot be sent is dropped, raft
-// sends it again.
+// sends it again. Plain heartbeats and their answers go with what is sent next, or
+// at Flush.
 func (t *Transport) Send(g storage.GroupID, messages []*pb.Message) {
 	for _, m := range messages {
 		t.send(g, m)
+	}
+}
+
+// Flush has the plain heartbeats and their answers sent that Send kept so far. It
+// does not block.
+func (t *Transport) Flush() {
+	for _, p := range *t.peers.Load() {
+		p.out.flush()
 	}
 }
 

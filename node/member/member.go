@@ -162,7 +162,7 @@ func (m *Member) listen(id meta.ClusterID) (err error) {
 	c.Listener, c.TLS, c.Dial = m.cfg.Listener, m.cfg.TLS, m.cfg.Dial
 	c.Resolve, c.Address, c.Admit = m.resolve, m.address, m.admit
 	c.Receive, c.ReceiveSnapshot, c.Unreachable = m.gate.Receive, m.gate.ReceiveSnapshot, m.gate.Unreachable
-	c.Headroom = m.cfg.Headroom
+	c.Together, c.Headroom = m.gate.Together, m.cfg.Headroom
 	c.Logger, c.Registerer = m.log, m.cfg.Registerer
 	if m.transport, err = transport.New(c); err != nil {
 		return err
