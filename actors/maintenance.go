@@ -24,7 +24,7 @@ func (k *keeper) run(term uint64, stop <-chan struct{}) {
 		case <-k.wakeup:
 		case <-timer.C:
 		}
-		next := k.d.mono() + k.d.cfg.MaintainEvery
+		next := k.maintain(k.d.mono())
 		next = k.renew(next) // what is confirmed counts before the deadlines are looked at
 		next = k.expire(next)
 		next = k.look(next)
@@ -32,6 +32,13 @@ func (k *keeper) run(term uint64, stop <-chan struct{}) {
 		k.nudge()
 		timer.Reset(max(next-k.d.mono(), 0))
 	}
+}
+
+// maintain is when to look again for what is due by then: all partitions together,
+// so that an idle node wakes once for them.
+func (k *keeper) maintain(now time.Duration) time.Duration {
+	every := k.d.cfg.MaintainEvery
+	return (now/every + 1) * every
 }
 
 // retire ends a term: what waits is answered, and the leases are kept for the case
@@ -115,7 +122,7 @@ func (c *chores) run(k *keeper, next time.Duration) time.Duration {
 	now := k.d.mono()
 	if c.done == nil {
 		c.done = make(chan chore, 1)
-		c.at = now + k.d.cfg.MaintainEvery
+		c.at = k.maintain(now)
 	}
 	select {
 	case x := <-c.done:
@@ -131,7 +138,7 @@ func (c *chores) run(k *keeper, next time.Duration) time.Duration {
 	if c.at > now {
 		return min(next, c.at)
 	}
-	c.at = now + k.d.cfg.MaintainEvery
+	c.at = k.maintain(now)
 	k.tendWindows()
 	var expire, sweep, housekeep bool
 	err := k.p.View(func(m *repository.Machine) (err error) {

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"github.com/waystation/waystation/internal/cadence"
 )
 
 // passivate asks an actor to stop if it has nothing to do. Stopping an actor from
@@ -18,13 +20,14 @@ const sweepInterval = 500 * time.Millisecond
 // sweep runs until the relay stops.
 func (r *Relay) sweep() {
 	defer r.loops.Done()
-	ticker := time.NewTicker(sweepInterval)
-	defer ticker.Stop()
+	timer := time.NewTimer(cadence.Until(time.Now(), sweepInterval))
+	defer timer.Stop()
 	for {
 		select {
 		case <-r.stopping:
 			return
-		case <-ticker.C:
+		case <-timer.C:
+			timer.Reset(cadence.Until(time.Now(), sweepInterval))
 			r.intake.measure(r.now())
 			r.dispatcher.reinforce()
 			r.passivateIdle()

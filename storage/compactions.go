@@ -2,6 +2,7 @@ package storage
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -15,6 +16,8 @@ type compactions struct {
 	poke  chan struct{}
 	stop  chan struct{}
 	ended chan struct{}
+	// refused says that something could not begin and may wait still.
+	refused atomic.Bool
 
 	mu       sync.Mutex // after the database's own; no call to it but for what it allows
 	running  int
@@ -88,6 +91,8 @@ func (c *compactions) TrySchedule() (bool, pebble.CompactionGrantHandle) {
 	if c.take() {
 		return true, c
 	}
+	c.refused.Store(true)
+	c.UpdateGetAllowedWithoutPermission()
 	return false, nil
 }
 
@@ -99,20 +104,24 @@ func (c *compactions) UpdateGetAllowedWithoutPermission() {
 	}
 }
 
-// grant begins what could not begin when it was asked for.
+// grant begins what could not begin when it was asked for. As long as something may
+// wait it looks again and again: nobody tells when more may run, or a pause ends.
 func (c *compactions) grant() {
 	defer close(c.ended)
-	tick := time.NewTicker(compactionTick)
-	defer tick.Stop()
+	again := time.NewTimer(compactionTick)
+	defer again.Stop()
 	for {
 		select {
 		case <-c.stop:
 			return
-		case <-tick.C:
+		case <-again.C:
 		case <-c.poke:
 		}
 		for c.begin() {
 			continue
+		}
+		if c.refused.Load() {
+			again.Reset(compactionTick)
 		}
 	}
 }
@@ -121,8 +130,12 @@ func (c *compactions) begin() bool {
 	if !c.take() {
 		return false
 	}
-	if waiting, _ := c.db.GetWaitingCompaction(); waiting && c.db.Schedule(c) {
-		return true
+	c.refused.Store(false) // before the look: who is refused from now on is not forgotten
+	if waiting, _ := c.db.GetWaitingCompaction(); waiting {
+		if c.db.Schedule(c) {
+			return true
+		}
+		c.refused.Store(true)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -146,6 +146,7 @@ func (c Config) timers() *memberlist.Config {
 	// Two transmissions, its default, may both ride on pings to one node; the
 	// other nodes then hear nothing until the next full exchange.
 	m.RetransmitMult = 4
+	m.GossipInterval = 200 * time.Millisecond // as in a LAN: each one wakes an idle node
 	m.ProbeInterval = 500 * time.Millisecond
 	m.ProbeTimeout = 250 * time.Millisecond
 	m.SuspicionMaxTimeoutMult = 3

@@ -85,7 +85,8 @@ type Config struct {
 	// accepted is one of FrameBytes with one such message more.
 	MessageBytes int
 
-	// Keepalive is the time between two pings; a connection on which nothing
+	// Keepalive is the time between two pings, up to a quarter more where no frame
+	// takes them along; a connection on which nothing
 	// came for Timeout is closed, and one on which a frame cannot be written for
 	// WriteTimeout.
 	Keepalive, Timeout, WriteTimeout time.Duration

@@ -17,14 +17,15 @@ type sender struct {
 	vec    net.Buffers
 	flat   []byte // for connections that cannot write a vector
 	items  []item
-	ping   *time.Ticker
-	broken chan error // from the reader of pongs
+	ping   *time.Timer
+	pinged time.Duration // monotonic, when the last ping went
+	broken chan error    // from the reader of pongs
 }
 
 func newSender(p *peer, conn net.Conn) *sender {
 	return &sender{
 		p: p, conn: conn,
-		ping: time.NewTicker(p.t.cfg.Keepalive), broken: make(chan error, 1),
+		ping: time.NewTimer(p.t.cfg.Keepalive), broken: make(chan error, 1),
 	}
 }
 
@@ -112,6 +113,11 @@ func (s *sender) writeItems() error {
 		}
 	}
 	pieces, size := s.enc.end(), s.enc.size
+	if t := s.p.t; t.now()-s.pinged >= t.cfg.Keepalive {
+		// Along with a frame it wakes nobody for itself.
+		pieces = append(pieces, s.pulse())
+		size += headerSize + pulseBody
+	}
 	if err := s.write(pieces, size); err != nil {
 		s.p.dropAll(s.items, dropBroken)
 		return fmt.Errorf("write %d messages: %w", len(s.items), err)
@@ -145,8 +151,16 @@ func (s *sender) write(pieces [][]byte, size int) error {
 }
 
 func (s *sender) sendPing() error {
+	return s.write([][]byte{s.pulse()}, headerSize+pulseBody)
+}
+
+// pulse is a ping to be sent now. The next one has time until a frame goes after
+// Keepalive, and a little longer where none does.
+func (s *sender) pulse() []byte {
 	t := s.p.t
-	return s.write([][]byte{appendPulse(nil, framePing, t.pulse(t.now()))}, headerSize+pulseBody)
+	s.pinged = t.now()
+	s.ping.Reset(t.cfg.Keepalive + t.cfg.Keepalive/4)
+	return appendPulse(nil, framePing, t.pulse(s.pinged))
 }
 
 // readPongs takes the peer's answers until the connection breaks, which it

@@ -9,6 +9,7 @@ import (
 	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/cluster/placement"
+	"github.com/waystation/waystation/internal/cadence"
 )
 
 const (
@@ -21,7 +22,7 @@ const (
 // draw draws the map, while this node leads meta.
 func (m *Member) draw() {
 	p := m.parts.Load()
-	tick := time.NewTicker(drawEvery)
+	tick := time.NewTimer(cadence.Until(time.Now(), drawEvery))
 	defer tick.Stop()
 	silent := map[identity.NodeID]time.Time{}
 	for {
@@ -30,6 +31,7 @@ func (m *Member) draw() {
 		} else {
 			clear(silent) // a new leader gives everybody the whole time
 		}
+		tick.Reset(cadence.Until(time.Now(), drawEvery))
 		select {
 		case <-tick.C:
 		case <-m.ctx.Done():

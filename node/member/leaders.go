@@ -8,6 +8,7 @@ import (
 
 	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
+	"github.com/waystation/waystation/internal/cadence"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -101,7 +102,7 @@ func (m *Member) follow() {
 			told = m.askLeaders(v)
 			asked = time.Now()
 		}
-		wait := followEvery
+		wait := cadence.Until(time.Now(), followEvery)
 		if foreign {
 			wait = askEvery
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/cluster/mover"
+	"github.com/waystation/waystation/internal/cadence"
 	"github.com/waystation/waystation/storage"
 )
 
@@ -87,7 +88,11 @@ func (m *Member) move() {
 				m.step(p, v, &st, avoid)
 			}
 		}
-		timer.Reset(map[bool]time.Duration{true: leaveEvery, false: moveEvery}[resigns])
+		wait := leaveEvery
+		if !resigns {
+			wait = cadence.Until(time.Now(), moveEvery)
+		}
+		timer.Reset(wait)
 		select {
 		case <-timer.C:
 		case <-m.resigning:

@@ -10,16 +10,18 @@ import (
 	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/cluster/transport"
+	"github.com/waystation/waystation/internal/cadence"
 	"github.com/waystation/waystation/storage"
 )
 
 // keepReplicas runs what the map gives to this node, and deletes what it takes
 // away: on meta's word only.
 func (m *Member) keepReplicas() {
-	tick := time.NewTicker(lookAgain)
+	tick := time.NewTimer(cadence.Until(time.Now(), lookAgain))
 	defer tick.Stop()
 	for {
 		m.compare()
+		tick.Reset(cadence.Until(time.Now(), lookAgain))
 		select {
 		case <-m.bell:
 		case <-tick.C:

@@ -6,12 +6,13 @@ import (
 
 	"github.com/waystation/waystation/actors"
 	"github.com/waystation/waystation/cluster/identity"
+	"github.com/waystation/waystation/internal/cadence"
 	"github.com/waystation/waystation/storage"
 )
 
 const (
 	// brakeEvery is how often it is looked at what packets are refused for.
-	brakeEvery = 250 * time.Millisecond
+	brakeEvery = 200 * time.Millisecond
 	// diskRetry is when a packet may come again that the disk had no room for.
 	diskRetry = 5 * time.Second
 	// brakePeriod is divided into a part in which packets are refused and one in
@@ -35,10 +36,11 @@ type brakes struct {
 
 // watch looks until ctx ends.
 func (b *brakes) watch(ctx context.Context) {
-	tick := time.NewTicker(brakeEvery)
+	tick := time.NewTimer(cadence.Until(time.Now(), brakeEvery))
 	defer tick.Stop()
 	for {
 		b.look()
+		tick.Reset(cadence.Until(time.Now(), brakeEvery))
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/waystation/waystation/internal/cadence"
 )
 
 // lookAtDisk is how often free space is measured: a fast writer fills some
@@ -45,9 +47,10 @@ func newDisk(dir string, reserve int64, measure func(string) (int64, bool), logg
 
 // watch measures until ctx ends.
 func (d *disk) watch(ctx context.Context) {
-	tick := time.NewTicker(lookAtDisk)
+	tick := time.NewTimer(cadence.Until(time.Now(), lookAtDisk))
 	defer tick.Stop()
 	for {
+		tick.Reset(cadence.Until(time.Now(), lookAtDisk))
 		select {
 		case <-tick.C:
 			d.look()

@@ -18,6 +18,7 @@ import (
 	"github.com/waystation/waystation/cluster/identity"
 	"github.com/waystation/waystation/cluster/logclock"
 	"github.com/waystation/waystation/cluster/meta"
+	"github.com/waystation/waystation/internal/cadence"
 	"github.com/waystation/waystation/node/api"
 	"github.com/waystation/waystation/node/config"
 	"github.com/waystation/waystation/node/copies"
@@ -347,7 +348,7 @@ const tendEvery = time.Second
 // tend brings settings and groups into the partitions that this node leads, as
 // leaderships and meta's groups change.
 func (n *node) tend(ctx context.Context, founder bool) {
-	tick := time.NewTicker(tendEvery)
+	tick := time.NewTimer(cadence.Until(time.Now(), tendEvery))
 	defer tick.Stop()
 	trouble := ""
 	for {
@@ -361,6 +362,7 @@ func (n *node) tend(ctx context.Context, founder bool) {
 		if err != nil && ctx.Err() == nil {
 			n.logger.Warn("partitions are not set up yet", slog.Any("error", err))
 		}
+		tick.Reset(cadence.Until(time.Now(), tendEvery))
 		select {
 		case <-n.changed:
 		case <-tick.C:
