@@ -29,8 +29,9 @@ const (
 	// answered, neither accepted nor refused. Above any wait for a leader.
 	answerTimeout = 30 * time.Second
 	// answerSoon is the same where there is another node to go on at: one that
-	// lives refuses what it cannot take at once.
-	answerSoon = 5 * time.Second
+	// lives refuses what it cannot take at once, and one that lost its majority or
+	// its leader says so within about a second.
+	answerSoon = 2 * time.Second
 )
 
 var (

@@ -242,6 +242,18 @@ func (e *Engine) Unreachable(g storage.GroupID, to storage.ReplicaID) {
 	})
 }
 
+// Gone says that a process has ended, not only that nobody hears it; lived, that
+// a replica of a group lived there. What it led is led by others as soon as they
+// were told as well. It does not block.
+func (e *Engine) Gone(lived func(g storage.GroupID, r storage.ReplicaID) bool) {
+	for _, g := range e.list() {
+		leader := g.status.Load().Leader
+		if leader != 0 && leader != g.replica && lived(g.id, leader) {
+			g.post(func(in *input) { in.gone = leader })
+		}
+	}
+}
+
 // maxLost bounds the replicas that wait to be reported: a group has few.
 const maxLost = 64
 

@@ -46,6 +46,13 @@ func (g *Gate) Unreachable(id storage.GroupID, to storage.ReplicaID) {
 	}
 }
 
+// Gone is Engine.Gone.
+func (g *Gate) Gone(lived func(storage.GroupID, storage.ReplicaID) bool) {
+	if e := g.engine.Load(); e != nil {
+		e.Gone(lived)
+	}
+}
+
 // ReceiveSnapshot is Engine.ReceiveSnapshot; who sends it is all the same.
 func (g *Gate) ReceiveSnapshot(_ identity.NodeID, id storage.GroupID, m *pb.Message, body io.Reader) error {
 	e := g.engine.Load()

@@ -83,6 +83,7 @@ type input struct {
 	handover  bool
 	reports   []report
 	lost      []storage.ReplicaID // messages to them were
+	gone      storage.ReplicaID   // its process has ended
 	snapshot  *incoming
 }
 

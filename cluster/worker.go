@@ -157,6 +157,9 @@ func (w *worker) feed(g *group, in *input) {
 	for _, r := range in.reports {
 		g.core.ReportSnapshot(r.to, r.ok)
 	}
+	if in.gone != 0 {
+		g.core.Gone(in.gone)
+	}
 	for _, to := range in.lost {
 		g.core.ReportUnreachable(to)
 	}

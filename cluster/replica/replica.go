@@ -52,6 +52,8 @@ type Replica struct {
 	// vouched is the highest index up to which the state is known to be durable;
 	// told is how far the leader lets its followers truncate.
 	vouched, told uint64
+	// heir is set for a while after the leader's process has ended.
+	heir *heir
 	// snapshotAfter is the tick before which no snapshot is asked for.
 	snapshotAfter uint64
 }
@@ -187,6 +189,7 @@ func (r *Replica) tick(n int) {
 	for range n {
 		r.ticks++
 		r.rn.Tick()
+		r.inherit()
 	}
 	r.seekAnchor()
 	if n > 0 && len(r.late) > 0 {

@@ -65,6 +65,9 @@ type Config struct {
 	// Unreachable, if set, is told of append messages that were dropped, for
 	// raft's ReportUnreachable. It must not block, and is called from Send too.
 	Unreachable func(storage.GroupID, storage.ReplicaID)
+	// Gone, if set, is told of a node that was connected and whose port then
+	// refuses connections: its process has ended. It must not block.
+	Gone func(identity.NodeID)
 	// Headroom is how many bytes this node may still write until its disk reserve
 	// begins, negative under it: peers are told. It must be quick; nil says that
 	// there is no end.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/waystation/waystation/cluster/identity"
@@ -38,6 +39,9 @@ type peer struct {
 
 	mu   sync.Mutex
 	link link
+	// fell says that the last connection broke and none was tried since that told
+	// whether there is a process still.
+	fell bool
 	err  error // of the last attempt, or what broke the last connection
 }
 
@@ -135,6 +139,7 @@ func (p *peer) session() error {
 func (p *peer) up(address string) {
 	p.out.setDown(false)
 	p.mu.Lock()
+	p.fell = false
 	p.link, p.err = link{up: true, address: address, since: time.Now()}, nil
 	p.mu.Unlock()
 	p.t.cfg.Logger.Info("connected to peer", "node", p.node, "address", address)
@@ -150,7 +155,12 @@ func (p *peer) failed(err error) {
 	if was.up {
 		p.link.since = time.Now()
 	}
+	gone := p.fell && errors.Is(err, syscall.ECONNREFUSED)
+	p.fell = (p.fell || was.up) && !gone
 	p.mu.Unlock()
+	if gone && p.t.cfg.Gone != nil {
+		p.t.cfg.Gone(p.node)
+	}
 	if was.up || before == nil || before.Error() != err.Error() {
 		level := slog.LevelWarn
 		if p.former || passing(err, was.up || before == nil) {

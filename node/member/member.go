@@ -162,6 +162,7 @@ func (m *Member) listen(id meta.ClusterID) (err error) {
 	c.Listener, c.TLS, c.Dial = m.cfg.Listener, m.cfg.TLS, m.cfg.Dial
 	c.Resolve, c.Address, c.Admit = m.resolve, m.address, m.admit
 	c.Receive, c.ReceiveSnapshot, c.Unreachable = m.gate.Receive, m.gate.ReceiveSnapshot, m.gate.Unreachable
+	c.Gone = m.gone
 	c.Together, c.Headroom = m.gate.Together, m.cfg.Headroom
 	c.Logger, c.Registerer = m.log, m.cfg.Registerer
 	if m.transport, err = transport.New(c); err != nil {
@@ -335,6 +336,14 @@ func (m *Member) resolve(g storage.GroupID, r storage.ReplicaID) (identity.NodeI
 		return identity.NodeID{}, false
 	}
 	return p.Meta.View().NodeOf(g, r)
+}
+
+// gone has others lead what a node led whose process has ended.
+func (m *Member) gone(n identity.NodeID) {
+	m.gate.Gone(func(g storage.GroupID, r storage.ReplicaID) bool {
+		at, ok := m.resolve(g, r)
+		return ok && at == n
+	})
 }
 
 // address is a node's peer port: gossip knows it first, meta has it for good.
