@@ -17,7 +17,7 @@ func TestGone(t *testing.T) {
 		b := w.start(2, nil)
 		a.connected(2)
 		b.stop()
-		if n := <-gone; n != nodeID(2) {
+		if n := await(t, "a node that is gone", gone); n != nodeID(2) {
 			t.Fatalf("node %s is gone", n)
 		}
 	}
