@@ -38,7 +38,7 @@ func (k *keeper) run(term uint64, stop <-chan struct{}) {
 // so that an idle node wakes once for them.
 func (k *keeper) maintain(now time.Duration) time.Duration {
 	every := k.d.cfg.MaintainEvery
-	return (now/every + 1) * every
+	return now - now%every + every
 }
 
 // retire ends a term: what waits is answered, and the leases are kept for the case

@@ -74,7 +74,7 @@ func (g *group) tick(beat bool) {
 	if leads && g.status.Load().Alone {
 		return
 	}
-	calm := g.calm.Load() && !(leads && beat)
+	calm := g.calm.Load() && (!leads || !beat)
 	b := &g.inbox
 	b.mu.Lock()
 	defer b.mu.Unlock()
