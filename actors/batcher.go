@@ -58,7 +58,6 @@ type loopState struct {
 	linger    linger
 	timer     *time.Timer
 	lingering bool
-	until     time.Duration // no packets are proposed before, or 0
 }
 
 func (l *loopState) init(p *Partition) {
@@ -106,9 +105,6 @@ func (p *Partition) run() {
 // another round; the packets' answers come after.
 func (p *Partition) finish(e *entry) {
 	p.loop.inFlight, p.loop.finished = nil, e
-	if p.loop.until = 0; !p.relay.alone(p.group) {
-		p.loop.until = p.relay.beat.next(p.relay.now())
-	}
 	e.applied, _ = e.result.(*applied)
 	e.result = nil
 	var err error
@@ -198,7 +194,6 @@ func (p *Partition) propose() {
 	data := e.build(&l.builder, p.relay)
 	p.relay.metrics.batchPackets.Observe(float64(len(e.sent)))
 	l.inFlight = e
-	p.relay.beat.proposed(p.relay.now())
 	p.relay.proposer.Propose(p.group, e.term, data, e.done)
 }
 
@@ -207,19 +202,13 @@ func (p *Partition) propose() {
 func (p *Partition) fill(e *entry) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.resting = false
 	e.term = p.term.Load()
 	commands := p.settles.len() + p.grants.len() + p.orders.len()
 	if e.term == 0 || commands+p.batcher.Packets() == 0 {
 		p.waiting = true
 		return false
 	}
-	urgent := commands > 0 || p.draining
-	rest, rested := p.rests(urgent)
-	if rest {
-		return false
-	}
-	if p.lingers(urgent || rested) {
+	if p.lingers(commands > 0 || p.draining) {
 		p.waiting = true
 		return false
 	}
@@ -235,24 +224,6 @@ func (p *Partition) fill(e *entry) bool {
 		e.groups = append(e.groups, g)
 	})
 	return true
-}
-
-// rests says whether the next entry waits for the node's beat, and whether it has
-// waited. Its packets came while the last one was under way, or since, and are not
-// yet many.
-func (p *Partition) rests(urgent bool) (rest, rested bool) {
-	l := &p.loop
-	if l.until == 0 {
-		return false, false
-	}
-	now := p.relay.now()
-	if urgent || now >= l.until || p.batcher.Packets() >= manyPackets {
-		l.until = 0
-		return false, true
-	}
-	p.resting = true
-	l.timer.Reset(l.until - now)
-	return true, false
 }
 
 // lingers says whether it pays to wait for company.

@@ -76,7 +76,6 @@ func (s sizes) relay(c *actors.Config, l *config.Limits) {
 	c.Limits = limits(l)
 	c.MailboxPackets, c.MailboxBytes = l.MailboxPackets, int(l.MailboxBytes)
 	c.IntakeBytes, c.MaxActors, c.Linger = s.intake(l), s.actors(l), l.Linger
-	c.Beat = l.Linger
 	// A record of a repository in memory is about half a KiB.
 	c.Machine.CachedRepositories = int(min(max(s.memory/16/512/int64(c.Partitions), 512), 16_384))
 }
