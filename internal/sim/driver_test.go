@@ -92,7 +92,10 @@ func (d *driver) next() op {
 	if r.Float64() < d.moody {
 		d.slow[d.nodeAt()] = w.steps + r.IntN(4000)
 	}
-	for {
+	for vain := 1; ; vain++ {
+		if vain%maxVain == 0 {
+			clear(d.asleep) // all sleep, and nothing but what they do brings their end nearer
+		}
 		o := op{kind: d.kind(), a: d.nodeAt(), n: 1}
 		if !d.fill(&o) {
 			continue
@@ -100,6 +103,9 @@ func (d *driver) next() op {
 		return o
 	}
 }
+
+// maxVain is after how many ops that are not possible the driver wakes all nodes.
+const maxVain = 100_000
 
 func (d *driver) awake(n int) bool { return d.asleep[n] <= d.w.steps }
 
