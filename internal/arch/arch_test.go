@@ -28,6 +28,7 @@ var table = map[string][]string{
 	"internal/cadence":   {},
 	"internal/invariant": {},
 	"internal/freeport":  {},
+	"internal/leak":      {},
 	"internal/arch":      {},
 	"internal/crash":     {},
 	"internal/planted":   {},

@@ -16,8 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/waystation/waystation/internal/leak"
 	"github.com/waystation/waystation/node/config"
 	"github.com/waystation/waystation/node/server"
 )
@@ -37,7 +36,7 @@ func TestMain(m *testing.M) {
 		_ = os.Unsetenv(childCommand) // what it runs is something else
 		os.Exit(Main(context.Background(), OSStreams(), strings.Split(args, "\n")))
 	}
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 // seen is what a command was given.

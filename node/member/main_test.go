@@ -3,7 +3,7 @@ package member
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/waystation/waystation/internal/leak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leak.Main(m) }

@@ -17,12 +17,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/waystation/waystation/internal/leak"
 	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
 	"github.com/waystation/waystation/node/config"
 	"github.com/waystation/waystation/node/server"
@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childNode); dir != "" {
 		os.Exit(child(dir))
 	}
-	goleak.VerifyTestMain(m)
+	leak.Main(m)
 }
 
 func child(dir string) int {
