@@ -2,7 +2,6 @@ package member
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/waystation/waystation/cluster"
@@ -75,13 +74,14 @@ func (m *Member) announce() {
 	p := m.parts.Load()
 	for {
 		err := m.call(func(ctx context.Context) error { return p.Calls.StartNode(ctx, m.self()) })
+		refused := refusal(err)
 		switch {
 		case err == nil:
 			m.announced.Store(true)
 			m.activate()
 			return
-		case errors.Is(err, meta.ErrCopy), errors.Is(err, meta.ErrRemoved), errors.Is(err, meta.ErrNameTaken), errors.Is(err, meta.ErrFeature):
-			m.cfg.Fatal(err)
+		case refused != nil:
+			m.cfg.Fatal(refused)
 			return
 		case m.ctx.Err() != nil:
 			return

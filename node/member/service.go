@@ -76,26 +76,34 @@ func (s *service) Join(ctx context.Context, q *peerv1.JoinRequest) (*peerv1.Join
 
 // joinStatus tells a refusal from a failure that may pass.
 func joinStatus(err error) error {
-	for refusal, remedy := range map[error]string{
+	refused := refusal(err)
+	switch {
+	case refused == nil:
+		return status.Error(codes.Unavailable, err.Error())
+	case errors.Is(refused, meta.ErrNameTaken):
+		return status.Error(codes.AlreadyExists, refused.Error())
+	}
+	return status.Error(codes.FailedPrecondition, refused.Error())
+}
+
+// refusal is err with what to do about it, if meta will never take this node as it
+// is; else nil.
+func refusal(err error) error {
+	for cause, remedy := range map[error]string{
 		meta.ErrNameTaken: "give this one another --name",
 		meta.ErrRemoved:   "start it on an empty --data-dir",
 		meta.ErrCopy:      "start it on an empty --data-dir",
 		meta.ErrFeature:   "update the older build",
 		meta.ErrTooMany:   "remove nodes that are gone",
-		meta.ErrInvalid:   "",
 	} {
-		if errors.Is(err, refusal) {
-			if remedy != "" {
-				err = fmt.Errorf("%w: %s", err, remedy)
-			}
-			code := codes.FailedPrecondition
-			if errors.Is(refusal, meta.ErrNameTaken) {
-				code = codes.AlreadyExists
-			}
-			return status.Error(code, err.Error())
+		if errors.Is(err, cause) {
+			return fmt.Errorf("%w: %s", err, remedy)
 		}
 	}
-	return status.Error(codes.Unavailable, err.Error())
+	if errors.Is(err, meta.ErrInvalid) {
+		return err
+	}
+	return nil
 }
 
 // Propose implements peerv1.PeerServer.
