@@ -162,21 +162,59 @@ func (c *Copies) allArmed(ctx context.Context, list []*attempt) {
 	}
 }
 
-// push has the leader apply entries up to index.
+// push has the leader apply entries up to index, whoever that is by then.
 func (c *Copies) push(ctx context.Context, g storage.GroupID, leader identity.NodeID, index uint64) error {
-	var err error
-	if leader == c.cfg.Self {
-		err = c.advance(ctx, g, index)
-	} else {
-		var peer peerv1.CopiesClient
-		if peer, err = c.peer(leader); err == nil {
-			_, err = peer.Advance(ctx, &peerv1.AdvanceRequest{Group: uint32(g), Index: index})
-		}
-	}
+	err := follow(ctx, leader,
+		func(n identity.NodeID) error { return c.advanceAt(ctx, g, n, index) },
+		func() (identity.NodeID, error) {
+			n, _, err := c.leader(ctx, g)
+			return n, err
+		})
 	if err != nil {
 		return fmt.Errorf("have the leader go on to entry %d: %w", index, err)
 	}
 	return nil
+}
+
+func (c *Copies) advanceAt(ctx context.Context, g storage.GroupID, n identity.NodeID, index uint64) error {
+	if n == c.cfg.Self {
+		return c.advance(ctx, g, index)
+	}
+	peer, err := c.peer(n)
+	if err != nil {
+		return err
+	}
+	_, err = peer.Advance(ctx, &peerv1.AdvanceRequest{Group: uint32(g), Index: index})
+	return err
+}
+
+// How often a leader is looked for again, and after what time.
+const (
+	followTries = 20
+	followPause = 250 * time.Millisecond
+)
+
+// follow calls do with the leader, and again with whoever leads by then: leaderships
+// move, most of all while nodes come back.
+func follow(ctx context.Context, leader identity.NodeID, do func(identity.NodeID) error, find func() (identity.NodeID, error)) error {
+	tick := time.NewTicker(followPause)
+	defer tick.Stop()
+	for try := 1; ; try++ {
+		err := do(leader)
+		if err == nil || try == followTries {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+		next, lost := find()
+		if lost != nil {
+			return errors.Join(err, lost)
+		}
+		leader = next
+	}
 }
 
 // ask sums one replica, here or elsewhere. It closes a.armed.
