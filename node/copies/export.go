@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/waystation/waystation/actors/repository"
+	"github.com/waystation/waystation/cluster/identity"
 	peerv1 "github.com/waystation/waystation/messages/waystation/peer/v1"
 	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
 	"github.com/waystation/waystation/storage"
@@ -31,10 +32,29 @@ func (c *Copies) Export(ctx context.Context, g storage.GroupID, send func(*wayst
 	if err != nil {
 		return fmt.Errorf("export group %d: %w", g, err)
 	}
-	if leader == c.cfg.Self {
+	sent, broken := false, error(nil)
+	err = follow(ctx, leader, func(n identity.NodeID) error {
+		err := c.exportFrom(ctx, g, n, func(r *waystationv1.ExportGroupResponse) error {
+			sent = true
+			return send(r)
+		})
+		if sent { // nobody else could go on with it
+			broken = err
+			return nil
+		}
+		return err
+	}, func() (identity.NodeID, error) {
+		n, _, err := c.leader(ctx, g)
+		return n, err
+	})
+	return errors.Join(broken, err)
+}
+
+func (c *Copies) exportFrom(ctx context.Context, g storage.GroupID, n identity.NodeID, send func(*waystationv1.ExportGroupResponse) error) error {
+	if n == c.cfg.Self {
 		return c.exportHere(ctx, g, send)
 	}
-	peer, err := c.peer(leader)
+	peer, err := c.peer(n)
 	if err != nil {
 		return fmt.Errorf("export group %d: %w", g, err)
 	}
