@@ -72,25 +72,31 @@ func named(ctx context.Context, addr string) ([]string, error) {
 		}
 		parts = append(parts, part)
 	}
+	found := askAll(ctx, len(parts), func(ctx context.Context, i int) []string { return knock(ctx, parts[i]) })
+	if len(found) == 0 {
+		return nil, &unreachableError{fmt.Sprintf("could not reach %s: is a node running there?", addr)}
+	}
+	return found, nil
+}
+
+// askAll asks n at the same time, knockRemote long, or knockLate from the first that
+// answers on, and returns their answers in order.
+func askAll(ctx context.Context, n int, ask func(ctx context.Context, i int) []string) []string {
 	ctx, cancel := context.WithTimeout(ctx, knockRemote)
 	defer cancel()
 	var late *time.Timer
-	found := make([][]string, len(parts))
-	forEach(ctx, len(parts), func(ctx context.Context, i int) {
-		found[i] = knock(ctx, parts[i])
+	answers := make([][]string, n)
+	forEach(ctx, n, func(ctx context.Context, i int) {
+		answers[i] = ask(ctx, i)
 	}, func(i int) {
-		if len(found[i]) > 0 && late == nil {
+		if len(answers[i]) > 0 && late == nil {
 			late = time.AfterFunc(knockLate, cancel)
 		}
 	})
 	if late != nil {
 		late.Stop()
 	}
-	all := slices.Concat(found...)
-	if len(all) == 0 {
-		return nil, &unreachableError{fmt.Sprintf("could not reach %s: is a node running there?", addr)}
-	}
-	return all, nil
+	return slices.Concat(answers...)
 }
 
 // forEach calls do for 0 to n-1 at the same time, and done, one call after the other,
@@ -117,10 +123,10 @@ func knock(ctx context.Context, addr string) []string {
 	}
 	defer conn.Close()
 	behind, spoken := clusterTargets(ctx, conn, addr)
-	switch {
-	case !spoken:
+	if !spoken {
 		return nil
-	case len(behind) > 0:
+	}
+	if len(behind) > 0 {
 		return open(ctx, behind, (&net.Dialer{}).DialContext)
 	}
 	return []string{addr}
@@ -169,30 +175,14 @@ func clusterTargets(ctx context.Context, conn net.Conn, addr string) (found []st
 // once: most of them are near. On a busy machine even a near one takes its time, so
 // the short limit of the others begins when the first has opened.
 func open(ctx context.Context, addrs []string, dial func(ctx context.Context, network, addr string) (net.Conn, error)) []string {
-	opens := make([]bool, len(addrs))
-	ctx, cancel := context.WithTimeout(ctx, knockRemote)
-	defer cancel()
-	var late *time.Timer
-	forEach(ctx, len(addrs), func(ctx context.Context, i int) {
-		if conn, err := dial(ctx, "tcp", addrs[i]); err == nil {
-			_ = conn.Close() // it was only knocked at
-			opens[i] = true
+	return askAll(ctx, len(addrs), func(ctx context.Context, i int) []string {
+		conn, err := dial(ctx, "tcp", addrs[i])
+		if err != nil {
+			return nil
 		}
-	}, func(i int) {
-		if opens[i] && late == nil {
-			late = time.AfterFunc(knockLate, cancel)
-		}
+		_ = conn.Close() // it was only knocked at
+		return addrs[i : i+1]
 	})
-	if late != nil {
-		late.Stop()
-	}
-	var found []string
-	for i, a := range addrs {
-		if opens[i] {
-			found = append(found, a)
-		}
-	}
-	return found
 }
 
 // dial makes a client of the nodes that answer.
