@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/waystation/waystation/actors/repository"
+	"github.com/waystation/waystation/internal/written"
 	"github.com/waystation/waystation/messages/wire"
 	"github.com/waystation/waystation/storage"
 	"github.com/waystation/waystation/storage/memstore"
@@ -25,7 +26,7 @@ type harness struct {
 	proposer *fakeProposer
 	state    *storage.State
 	registry *prometheus.Registry
-	log      *logCapture
+	log      *written.Text
 }
 
 // testConfig has few partitions and fast failures.
@@ -54,7 +55,7 @@ func startHarness(t testing.TB, state *storage.State, change func(*Config), list
 	}
 	h := &harness{
 		t: t, proposer: newFakeProposer(), state: state,
-		registry: prometheus.NewRegistry(), log: &logCapture{},
+		registry: prometheus.NewRegistry(), log: &written.Text{},
 	}
 	relay, err := NewRelay(cfg, h.proposer, h.state, slog.New(slog.NewTextHandler(h.log, nil)), h.registry)
 	if err != nil {

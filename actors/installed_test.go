@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/waystation/waystation/actors/repository"
+	"github.com/waystation/waystation/internal/written"
 	"github.com/waystation/waystation/messages/wire"
 	"github.com/waystation/waystation/storage"
 	"github.com/waystation/waystation/storage/memstore"
@@ -37,7 +38,7 @@ func TestInstalledStateIsWhole(t *testing.T) {
 
 	// The other replica was there before, with an empty state.
 	other := storage.NewState(memstore.New(), slog.New(slog.DiscardHandler))
-	f := &harness{t: t, proposer: newFakeProposer(), state: other, registry: prometheus.NewRegistry(), log: &logCapture{}}
+	f := &harness{t: t, proposer: newFakeProposer(), state: other, registry: prometheus.NewRegistry(), log: &written.Text{}}
 	cfg := testConfig()
 	var err error
 	if f.relay, err = NewRelay(cfg, f.proposer, other, slog.New(slog.DiscardHandler), f.registry); err != nil {

@@ -3,6 +3,7 @@ package actors
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -47,7 +48,7 @@ func TestPanicIsARefusal(t *testing.T) {
 		t.Error("the refusal names no delay")
 	}
 	await(t, "the panic in the log, with its stack", func() bool { // the answer comes first
-		return h.log.contains("poisoned") && h.log.contains("goroutine ")
+		return strings.Contains(h.log.String(), "poisoned") && strings.Contains(h.log.String(), "goroutine ")
 	})
 	bad.Store(false)
 	await(t, "a receipt after the restart", func() bool { return h.publish(plain("bad", "3"))[0].refusal == nil })

@@ -2,7 +2,6 @@ package actors
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -88,22 +87,4 @@ func (s *testSink) await(i uint64) answered {
 	await(s.t, fmt.Sprintf("answer to packet %d", i), func() bool { _, ok := s.answer(i); return ok })
 	a, _ := s.answer(i)
 	return a
-}
-
-// logCapture keeps what was logged.
-type logCapture struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *logCapture) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logCapture) contains(s string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Contains(l.b.String(), s)
 }

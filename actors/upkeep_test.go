@@ -3,6 +3,7 @@ package actors
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -155,7 +156,7 @@ func TestDamagedPacketIsDead(t *testing.T) {
 			if len(letters) != 1 || letters[0].Seq != 2 || letters[0].Error == "" {
 				t.Errorf("dead letters: %+v", letters)
 			}
-			if !d.log.contains("sequence=2") || d.counter("waystation_actors_damaged_payloads_total") != 1 {
+			if !strings.Contains(d.log.String(), "sequence=2") || d.counter("waystation_actors_damaged_payloads_total") != 1 {
 				t.Error("the damage was neither logged nor counted")
 			}
 			if n := w.Held(); n != 0 {

@@ -1,40 +1,22 @@
 package transport
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 
 	pb "go.etcd.io/raft/v3/raftpb"
+
+	"github.com/waystation/waystation/internal/written"
 )
-
-// lines are what was logged, of warnings and above.
-type lines struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(p)
-}
-
-func (l *lines) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.buf.String(), text)
-}
 
 // A node that was removed is down, and some group still has a replica there: each
 // message to it has it dialled again, which nobody needs to be told of every time.
 func TestFormerNodesAreNoNews(t *testing.T) {
-	var log lines
+	var log written.Text // of warnings and above
 	w := newWorld(t)
 	n := w.start(1, func(c *Config) {
 		c.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -47,14 +29,14 @@ func TestFormerNodesAreNoNews(t *testing.T) {
 		until(t, "a failure", func() bool { return n.status(2).Err != nil })
 	}
 	attempt()
-	until(t, "a warning", func() bool { return log.count("no connection to peer") == 1 })
+	until(t, "a warning", func() bool { return strings.Count(log.String(), "no connection to peer") == 1 })
 	for range 3 {
 		n.Forget(nodeID(2))
 		attempt()
 	}
 	n.Forget(nodeID(2))
 	n.Connect(nodeID(2)) // it is one of the cluster again
-	until(t, "another warning", func() bool { return log.count("no connection to peer") == 2 })
+	until(t, "another warning", func() bool { return strings.Count(log.String(), "no connection to peer") == 2 })
 }
 
 func TestWhichFailuresAreNoNews(t *testing.T) {

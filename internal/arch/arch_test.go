@@ -29,6 +29,7 @@ var table = map[string][]string{
 	"internal/invariant": {},
 	"internal/freeport":  {},
 	"internal/leak":      {},
+	"internal/written":   {},
 	"internal/arch":      {},
 	"internal/crash":     {},
 	"internal/planted":   {},

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/waystation/waystation/internal/leak"
+	"github.com/waystation/waystation/internal/written"
 	"github.com/waystation/waystation/node/config"
 	"github.com/waystation/waystation/node/server"
 )
@@ -134,7 +135,7 @@ func cli(t *testing.T, stdin string, args ...string) result {
 
 func cliEnv(t *testing.T, stdin string, env map[string]string, args ...string) result {
 	t.Helper()
-	var out, errs lockedBuffer
+	var out, errs written.Text
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	code := Main(ctx, Streams{
@@ -142,24 +143,6 @@ func cliEnv(t *testing.T, stdin string, env map[string]string, args ...string) r
 		Getenv: func(name string) (string, bool) { v, ok := env[name]; return v, ok },
 	}, args)
 	return result{code, out.String(), errs.String()}
-}
-
-// lockedBuffer takes what commands write at the same time.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func file(t *testing.T, name, content string) string {

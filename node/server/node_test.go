@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/waystation/waystation/internal/leak"
+	"github.com/waystation/waystation/internal/written"
 	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
 	"github.com/waystation/waystation/node/config"
 	"github.com/waystation/waystation/node/server"
@@ -76,7 +77,7 @@ type node struct {
 	conn   *grpc.ClientConn
 	rpc    waystationv1.WaystationClient
 	banner bytes.Buffer
-	said   record // warnings
+	said   written.Text // warnings
 	cancel context.CancelFunc
 	ended  chan error
 	once   sync.Once
@@ -180,24 +181,6 @@ type testWriter struct{ t testing.TB }
 func (w testWriter) Write(p []byte) (int, error) {
 	w.t.Logf("%s", bytes.TrimSpace(p))
 	return len(p), nil
-}
-
-// record keeps what is written to it.
-type record struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (r *record) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.text.Write(p)
-}
-
-func (r *record) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.text.String()
 }
 
 // http makes a request, and reads the answer into out when that is not nil.
