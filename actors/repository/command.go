@@ -20,6 +20,8 @@ const (
 	cmdBackfill   = 8
 	cmdFence      = 9
 	cmdHousekeep  = 10
+	cmdDead       = 11
+	cmdPark       = 12
 	commandHeader = 6
 	version1      = 1
 )
@@ -234,6 +236,10 @@ func (e *EntryBuilder) AddExpire(limit uint32) { e.addLimit(cmdExpire, limit) }
 
 // AddSweep ends packets and dead letters past their retention, at most limit of them.
 func (e *EntryBuilder) AddSweep(limit uint32) { e.addLimit(cmdSweep, limit) }
+
+// AddPark makes dead letters of what waits in lanes that are parked, at most limit
+// of it.
+func (e *EntryBuilder) AddPark(limit uint32) { e.addLimit(cmdPark, limit) }
 
 // AddHousekeep drops dedup buckets past the window and idle producers, at most
 // limit of the latter.

@@ -109,8 +109,19 @@ type GroupConfig struct {
 	LeaseMs       uint64
 	MaxBatch      uint64
 	Start         Start
-	OrderPolicy   uint8 // 0: skip. Others come with the policies
+	OrderPolicy   OrderPolicy
 }
+
+// OrderPolicy says what becomes of a lane's order when a packet of it failed for
+// good. What ends with its time to live or its retention is passed in any case.
+type OrderPolicy uint8
+
+// The policies. They are stored: never renumber.
+const (
+	OrderSkip  OrderPolicy = 0 // the lane goes on with the next packet
+	OrderBlock OrderPolicy = 1 // it waits until the dead letter is redriven or discarded
+	OrderPark  OrderPolicy = 2 // what waits in it becomes dead letters too; later packets run
+)
 
 // DefaultGroupConfig is the contract's defaults.
 func DefaultGroupConfig(name string) GroupConfig {
@@ -128,7 +139,7 @@ func (c *GroupConfig) Append(b []byte) []byte {
 	for _, v := range c.fields() {
 		b = binary.AppendUvarint(b, *v)
 	}
-	return append(b, byte(c.Start), c.OrderPolicy)
+	return append(b, byte(c.Start), byte(c.OrderPolicy))
 }
 
 // Decode reads what Append wrote.
@@ -138,7 +149,7 @@ func (c *GroupConfig) Decode(b []byte) error {
 	for _, v := range c.fields() {
 		*v = d.uvarint()
 	}
-	c.Start, c.OrderPolicy = Start(d.byte()), d.byte()
+	c.Start, c.OrderPolicy = Start(d.byte()), OrderPolicy(d.byte())
 	if d.err != nil {
 		return fmt.Errorf("decode group settings: %w", d.err)
 	}

@@ -12,8 +12,9 @@ type deadRecord struct {
 	attempts uint32
 	atMs     int64
 	accepted int64
+	of       Seq // the dead letter that it was redriven from; 0: it was published
 	ref      Ref
-	text     string
+	failures failures
 }
 
 func (x *deadRecord) append(b []byte) []byte {
@@ -21,12 +22,9 @@ func (x *deadRecord) append(b []byte) []byte {
 	b = binary.AppendUvarint(b, uint64(x.attempts))
 	b = binary.AppendUvarint(b, uint64(x.atMs))
 	b = binary.AppendUvarint(b, uint64(x.accepted))
-	b = binary.AppendUvarint(b, x.ref.Index)
-	b = binary.AppendUvarint(b, uint64(x.ref.Base))
-	b = binary.AppendUvarint(b, uint64(x.ref.Offset))
-	b = binary.AppendUvarint(b, uint64(x.ref.Length))
-	b = binary.LittleEndian.AppendUint32(b, x.ref.CRC)
-	return appendBytes(b, x.text)
+	b = binary.AppendUvarint(b, uint64(x.of))
+	b = x.ref.append(b)
+	return x.failures.append(b)
 }
 
 func (x *deadRecord) decode(b []byte) error {
@@ -36,26 +34,54 @@ func (x *deadRecord) decode(b []byte) error {
 	}
 	x.reason, x.rank = Reason(d.byte()), Rank(d.byte())
 	x.attempts, x.atMs, x.accepted = uint32(d.uvarint()), int64(d.uvarint()), int64(d.uvarint())
-	x.ref = Ref{Index: d.uvarint(), Base: uint32(d.uvarint()), Offset: uint32(d.uvarint()), Length: uint32(d.uvarint())}
-	x.ref.CRC = d.uint32()
-	x.text = string(d.bytes())
+	x.of = Seq(d.uvarint())
+	x.ref.decode(&d)
+	x.failures.decode(&d)
+	if d.err == nil && x.rank >= Ranks {
+		return fmt.Errorf("rank %d", x.rank)
+	}
 	return d.err
 }
 
-// bury makes a packet the group's dead letter. The caller moves the cursor.
-func (m *Machine) bury(g *group, r *repo, rank Rank, h *headOf, reason Reason, attempts uint32, text string) {
-	x := deadRecord{
-		reason: reason, rank: rank, attempts: attempts, atMs: m.logTimeMs, accepted: h.acceptedMs,
-		ref: h.ref, text: text,
+// bury makes a packet the group's dead letter; h is what is known of its attempts.
+// The caller moves the cursor.
+func (m *Machine) bury(g *group, r *repo, rank Rank, x *headOf, reason Reason, h *head) {
+	seq := x.item.seq
+	dead := deadRecord{
+		reason: reason, rank: rank, attempts: h.attempts, atMs: m.logTimeMs, accepted: x.acceptedMs,
+		of: x.of, ref: x.ref, failures: h.failures,
 	}
-	m.vbuf = x.append(m.vbuf[:0])
-	m.eff.set(m.keyDead(g.cfg.ID, r.id, h.item.seq), m.vbuf)
-	m.eff.set(m.keyDeadAge(m.logTimeMs, g.cfg.ID, r.id, h.item.seq), nil)
-	m.eff.set(m.keyDeadRef(h.ref.Index, g.cfg.ID, r.id, h.item.seq), nil)
-	m.rescue(h.ref)
+	m.vbuf = dead.append(m.vbuf[:0])
+	m.eff.set(m.keyDead(g.cfg.ID, r.id, seq), m.vbuf)
+	m.eff.set(m.keyDeadAge(m.logTimeMs, g.cfg.ID, r.id, seq), nil)
+	m.refer(&x.ref, payloadDead, g.cfg.ID, r.id, seq)
+	m.rescue(x.ref)
 	g.dead++
 	g.dirty = true
 	m.eff.Results.ended(g.cfg.ID, reason, 1)
+}
+
+// loadDead reads a dead letter; ok is false if there is none.
+func (m *Machine) loadDead(gid GroupID, repo string, seq Seq) (x deadRecord, ok bool, err error) {
+	key := m.keyDead(gid, repo, seq)
+	v, ok, err := m.get(key)
+	if err != nil || !ok {
+		return x, false, err
+	}
+	if err := x.decode(v); err != nil {
+		return x, false, &CorruptError{cloneKey(key), err.Error()}
+	}
+	return x, true, nil
+}
+
+// unbury deletes a dead letter. What it refers to stays if something else refers
+// to it too.
+func (m *Machine) unbury(g *group, repo string, seq Seq, x *deadRecord) {
+	m.eff.delete(m.keyDead(g.cfg.ID, repo, seq))
+	m.eff.delete(m.keyDeadAge(x.atMs, g.cfg.ID, repo, seq))
+	m.release(&x.ref, payloadDead, g.cfg.ID, repo, seq)
+	g.dead -= min(1, g.dead)
+	g.dirty = true
 }
 
 // sweepDead deletes dead letters past their own retention.
@@ -69,53 +95,67 @@ func (m *Machine) sweepDead(limit int) error {
 		if len(id) < 4+2+8 {
 			return &CorruptError{list[i].key, "dead letter age index"}
 		}
-		gid := GroupID(binary.BigEndian.Uint32(id))
 		name, rest, ok := splitRepo(id[4:])
 		if !ok || len(rest) != 8 {
 			return &CorruptError{list[i].key, "dead letter age index"}
 		}
 		m.eff.delete(list[i].key)
-		if err := m.exhume(gid, string(name), Seq(binary.BigEndian.Uint64(rest))); err != nil {
-			return err
-		}
 		m.eff.Results.Worked++
 		m.eff.Results.Dropped++
-	}
-	return nil
-}
-
-// exhume deletes a dead letter and what it refers to.
-func (m *Machine) exhume(gid GroupID, repo string, seq Seq) error {
-	key := cloneKey(m.keyDead(gid, repo, seq))
-	v, ok, err := m.get(key)
-	if err != nil || !ok {
-		return err
-	}
-	var x deadRecord
-	if err := x.decode(v); err != nil {
-		return &CorruptError{key, err.Error()}
-	}
-	m.eff.delete(key)
-	m.eff.delete(m.keyDeadRef(x.ref.Index, gid, repo, seq))
-	if x.ref.Index <= m.spilled && !m.sharedDead(gid, x.ref, repo, seq) {
-		m.eff.delete(m.keySpill(x.ref.Index, x.ref.Offset, spillSingle))
-	}
-	if g := m.group(gid); g != nil && g.dead > 0 {
-		g.dead--
-		g.dirty = true
-	}
-	return nil
-}
-
-// sharedDead says whether another group's dead letter refers to the same packet.
-func (m *Machine) sharedDead(gid GroupID, ref Ref, repo string, seq Seq) bool {
-	for _, g := range m.groups {
-		if g.cfg.ID == gid {
+		g := m.group(GroupID(binary.BigEndian.Uint32(id)))
+		if g == nil {
 			continue
 		}
-		if _, ok, err := m.get(m.keyDeadRef(ref.Index, g.cfg.ID, repo, seq)); ok || err != nil {
-			return true
+		if _, err := m.discard(g, string(name), Seq(binary.BigEndian.Uint64(rest))); err != nil {
+			return err
 		}
 	}
-	return false
+	return nil
+}
+
+// discard deletes a dead letter, and lets the lane that it holds go on.
+func (m *Machine) discard(g *group, repo string, seq Seq) (done bool, err error) {
+	x, ok, err := m.loadDead(g.cfg.ID, repo, seq)
+	if err != nil || !ok {
+		return false, err
+	}
+	r, err := m.loadRepo([]byte(repo))
+	if err != nil {
+		return false, err
+	}
+	l, err := m.loadLane(g, r)
+	if err != nil {
+		return false, err
+	}
+	m.unbury(g, repo, seq, &x)
+	if l.blocked != seq {
+		return true, nil
+	}
+	l.blocked = 0
+	return true, m.pass(g, r, l, l.blockedIn, seq)
+}
+
+// revive gives a dead letter another life: where it holds its lane under its old
+// number, else at the lane's end under a new one.
+func (m *Machine) revive(g *group, repo string, seq Seq) (done bool, err error) {
+	x, ok, err := m.loadDead(g.cfg.ID, repo, seq)
+	if err != nil || !ok {
+		return false, err
+	}
+	r, err := m.loadRepo([]byte(repo))
+	if err != nil {
+		return false, err
+	}
+	l, err := m.loadLane(g, r)
+	if err != nil {
+		return false, err
+	}
+	if l.blocked == seq {
+		l.blocked, l.heads[l.blockedIn], l.dirty = 0, head{}, true
+		m.touch(g, r, l)
+	} else {
+		m.redrive(g, r, l, &x, seq)
+	}
+	m.unbury(g, repo, seq, &x)
+	return true, nil
 }

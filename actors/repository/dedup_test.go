@@ -200,7 +200,7 @@ func TestFencesEnd(t *testing.T) {
 	c.now += 4 * day
 	c.do(func(e *EntryBuilder) { e.AddFence([]byte("p0"), 4) })
 	c.now += 4 * day
-	if _, _, due, err := c.first().Due(c.now); err != nil || !due {
+	if due, err := c.first().Due(c.now); err != nil || !due.Housekeep {
 		t.Fatalf("housekeeping due: %v, %v", due, err)
 	}
 	if res := c.do(func(e *EntryBuilder) { e.AddHousekeep(3) }); res.Worked != 3 {
@@ -210,7 +210,7 @@ func TestFencesEnd(t *testing.T) {
 	if res := c.do(func(e *EntryBuilder) { e.AddHousekeep(3) }); res.Worked != 1 {
 		t.Fatalf("worked %d, want 1: p0 was fenced again since", res.Worked)
 	}
-	if _, _, due, err := c.first().Due(c.now); err != nil || due {
+	if due, err := c.first().Due(c.now); err != nil || due.Housekeep {
 		t.Fatalf("housekeeping due: %v, %v", due, err)
 	}
 	if res := c.publishOne("a", positioned("p0", 3, 1)); res.Code != Fenced {

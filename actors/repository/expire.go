@@ -45,15 +45,15 @@ func (m *Machine) expire(limit int) error {
 			return err
 		}
 		rank, seq := Rank(rest[0]), Seq(binary.BigEndian.Uint64(rest[1:]))
-		done, err := m.expirePacket(r, rank, seq)
+		keepMs, err := m.expirePacket(r, rank, seq)
 		if err != nil {
 			return err
 		}
 		m.eff.delete(list[i].key)
-		if done {
+		if keepMs == 0 {
 			m.eff.Results.Worked++
-		} else { // under a grant: look again in a second
-			m.eff.set(m.keyDeadline(m.logTimeMs+second, r.id, rank, seq), nil)
+		} else { // look again
+			m.eff.set(m.keyDeadline(m.logTimeMs+keepMs, r.id, rank, seq), nil)
 		}
 	}
 	return nil
@@ -72,83 +72,80 @@ func (m *Machine) expireHead(r *repo, l *lane, rank Rank, seq Seq) error {
 }
 
 // expirePacket turns a packet into a dead letter of every group that has not
-// settled it. A live grant exempts it until that ends: then done is false, and
-// only groups whose head it is have buried it.
-func (m *Machine) expirePacket(r *repo, rank Rank, seq Seq) (done bool, err error) {
+// settled it. What exempts it does so for keepMs, when it is to be looked at again:
+// then only groups whose head it is have buried it.
+func (m *Machine) expirePacket(r *repo, rank Rank, seq Seq) (keepMs int64, err error) {
 	if seq < r.ranks[rank].first {
-		return true, nil
+		return m.expireAgain(r, rank, seq)
 	}
 	h, err := m.itemAfter(r, nil, rank, seq-1)
-	if err != nil || h.item.seq != seq {
-		return true, err
-	}
-	exempt, err := m.leasedByAny(r, rank, seq)
 	if err != nil {
-		return false, err
+		return 0, err
+	}
+	if h.item.seq != seq {
+		return m.expireAgain(r, rank, seq)
+	}
+	exempt, err := m.exempt(r, rank, seq)
+	if err != nil {
+		return 0, err
 	}
 	buried := 0
 	for _, g := range m.groups {
 		l, err := m.loadLane(g, r)
 		if err != nil {
-			return false, err
+			return 0, err
 		}
-		if l.cursors[rank] >= seq || l.covers(rank, seq) {
+		if l.cursors[rank] >= seq || l.exempts(rank, seq) != 0 {
 			continue
 		}
-		done, err := m.expireIn(g, r, l, rank, &h, exempt)
+		done, err := m.expireIn(g, r, l, rank, &h, exempt != 0)
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 		if done {
 			buried++
 		}
 	}
-	if exempt {
-		return false, nil
+	if exempt != 0 {
+		return exempt, nil
 	}
 	if buried == 0 {
 		m.eff.Results.Dropped++ // nobody ever asked for it
 	}
 	// No lane is emptied by this: whoever had nothing before the packet has passed it.
-	return true, m.dropOne(r, rank, seq)
+	return 0, m.dropOne(r, rank, seq)
 }
 
-// leasedByAny says whether a live grant of any group holds the packet.
-func (m *Machine) leasedByAny(r *repo, rank Rank, seq Seq) (bool, error) {
+// exempt says for how long a packet must not end by itself, because of any group's
+// lane.
+func (m *Machine) exempt(r *repo, rank Rank, seq Seq) (forMs int64, err error) {
 	for _, g := range m.groups {
 		l, err := m.loadLane(g, r)
-		if err != nil || l.covers(rank, seq) {
-			return true, err
+		if err != nil {
+			return 0, err
 		}
+		forMs = max(forMs, l.exempts(rank, seq))
 	}
-	return false, nil
+	return forMs, nil
 }
 
 // expireIn buries an expired packet in one group: passed, if it is the lane's head,
 // else to be removed from the lane's midst. While a grant of another group exempts
 // it from that, it is looked at again later.
 func (m *Machine) expireIn(g *group, r *repo, l *lane, rank Rank, h *headOf, exempt bool) (done bool, err error) {
-	head, err := m.itemAfter(r, l, rank, l.cursors[rank])
+	first, err := m.nextOf(g, r, l, rank, l.cursors[rank])
 	if err != nil {
 		return false, err
 	}
-	if head.item.seq == h.item.seq {
-		attempts, text := l.heads[rank].of(h.item.seq)
-		m.bury(g, r, rank, h, ReasonExpired, attempts, text)
+	if first.item.seq == h.item.seq {
+		known := l.heads[rank].of(h.item.seq)
+		m.bury(g, r, rank, h, ReasonExpired, &known)
 		return true, m.pass(g, r, l, rank, h.item.seq)
 	}
 	if exempt {
 		return false, nil
 	}
-	m.bury(g, r, rank, h, ReasonExpired, 0, "")
+	m.bury(g, r, rank, h, ReasonExpired, &head{seq: h.item.seq})
 	g.waiting[rank] -= min(1, g.waiting[rank])
 	return true, nil
-}
-
-// of is what is known of the packet.
-func (h *head) of(seq Seq) (attempts uint32, text string) {
-	if h.seq != seq {
-		return 0, ""
-	}
-	return h.attempts, h.lastError
 }

@@ -28,16 +28,18 @@ func goldenRecords() []golden {
 	l := lane{
 		cursors: [Ranks]Seq{1, 2, 3}, token: 500, rank: RankNormal, last: 9, leaseMs: 30000, session: "ci-7",
 		ended: endedLeases{{token: 400, kind: SettleRetry, through: 1, failed: 2}, {token: 300, through: 9}, {token: 299, kind: SettleExpire, through: 8}},
-		heads: [Ranks]head{RankNormal: {seq: 3, attempts: 2, notBeforeMs: 1_700_000_002_000, lastError: "exit 1"}, RankLow: {seq: 9, attempts: 1}},
+		heads: [Ranks]head{RankNormal: {seq: 3, attempts: 2, notBeforeMs: 1_700_000_002_000, failures: failures{{AtMs: 1_700_000_001_000, Silent: true, Error: "lease expired"}, {AtMs: 1_700_000_001_500, Error: "exit 1"}}}, RankLow: {seq: 9, attempts: 1}},
 		index: [Ranks]int64{RankHigh: 1_700_000_009_000, RankLow: 1_700_000_002_000},
 	}
+	rare := lane{cursors: [Ranks]Seq{4, 5, 6}, again: [Ranks]uint64{RankLow: 2}, blocked: 7, blockedIn: RankLow, parkTo: 300}
+	redriven := again{of: 5, acceptedMs: 1_700_000_000_123, deadlineMs: 1_700_600_000_123, ref: Ref{77, 40, 1100, 1000, 9}}
 	r := repo{head: 300, bytes: 70000, aged: 1_700_000_000_000}
 	r.ranks[RankNormal] = rankState{count: 2, first: 5, last: 300, delayed: 1}
 	p := producer{epoch: 2, last: 130, seenMs: 1_700_000_000_000, runs: []positionRun{{100, 200, 20}, {120, 230, 11}}}
 	gc := DefaultGroupConfig("ci")
 	gc.ID = 3
 	g := group{cfg: gc, startIndex: 12, backfill: []byte("acme/api\x00\x01"), waiting: [Ranks]uint64{0, 7, 1}, dead: 2}
-	d := deadRecord{reason: ReasonAttempts, rank: RankLow, attempts: 5, atMs: 1_700_000_000_500, accepted: 1_700_000_000_000, ref: Ref{77, 40, 1100, 1000, 9}, text: "exit 1"}
+	d := deadRecord{reason: ReasonAttempts, rank: RankLow, attempts: 5, atMs: 1_700_000_000_500, accepted: 1_700_000_000_000, ref: Ref{77, 40, 1100, 1000, 9}, failures: failures{{AtMs: 1_700_000_000_500, Error: "exit 1"}}}
 	cfg := DefaultConfig()
 	clone := func(b []byte) []byte { return append([]byte(nil), b...) }
 	return []golden{
@@ -45,6 +47,8 @@ func goldenRecords() []golden {
 		{"value/producer", p.append(nil)},
 		{"value/run", x.append(nil)},
 		{"value/lane", l.append(nil)},
+		{"value/lane-rare", rare.append(nil)},
+		{"value/redriven", redriven.append(nil)},
 		{"value/group", g.append(nil)},
 		{"value/dead", d.append(nil)},
 		{"value/lease", appendLease(nil, &l)},
@@ -68,7 +72,9 @@ func goldenRecords() []golden {
 		{"key/manifest", clone(m.keyManifest(77))},
 		{"key/spill", clone(m.keySpill(77, 40, spillSingle))},
 		{"key/result", clone(m.keyResult(8, 3, "acme/api", 7))},
-		{"key/dead-ref", clone(m.keyDeadRef(77, 3, "acme/api", 7))},
+		{"key/payload", clone(m.keyPayload(&d.ref, payloadAgain, 3, "acme/api", 7))},
+		{"key/redriven", clone(m.keyAgain(3, "acme/api", RankLow, 9))},
+		{"key/parking", clone(m.keyParking(3, "acme/api"))},
 		{"key/fence", clone(m.keyFence("p"))},
 		{"entry/publish", entry(1_700_000_000_123, publishOf("acme/api", packet("x"),
 			&PublishItem{Raw: []byte("y"), Tail: []byte("t"), RawCRC: 7, ContentCRC: 8, Rank: RankHigh, Producer: []byte("p"), Epoch: 1, Sequence: 300, ID: []byte("i"), TTLMs: 5000, DeliverAfterMs: 200},
@@ -87,6 +93,10 @@ func goldenRecords() []golden {
 			e.AddSweep(100)
 			e.AddHousekeep(100)
 			e.AddBackfill(3, 100)
+		})},
+		{"entry/dead-letters", entry(1, func(e *EntryBuilder) {
+			e.AddDead(DeadRedrive, &DeadFilter{Group: 3, Repo: []byte("acme/api"), Seq: 7, Reason: ReasonPoison, UntilMs: 1_700_000_000_000, After: []byte("acme/api\x00\x01\x00\x00\x00\x00\x00\x00\x00\x05")}, 100)
+			e.AddPark(100)
 		})},
 	}
 }
@@ -132,6 +142,8 @@ func TestRecordsRoundTrip(t *testing.T) {
 		"value/lane":       func() record { return &lane{} },
 		"value/group":      func() record { return &group{} },
 		"value/dead":       func() record { return &deadRecord{} },
+		"value/lane-rare":  func() record { return &lane{} },
+		"value/redriven":   func() record { return &again{} },
 	}
 	done := 0
 	for _, g := range goldenRecords() {

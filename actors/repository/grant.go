@@ -1,6 +1,9 @@
 package repository
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+)
 
 // grant leases the repository's next packets to a session.
 func (m *Machine) grant(body []byte) error {
@@ -44,6 +47,8 @@ func (m *Machine) grantLane(g *group, name, session []byte, leaseMs uint32, maxI
 	switch hold := l.hold(); {
 	case l.token != 0:
 		return GrantResult{Code: Leased}, nil
+	case l.held():
+		return GrantResult{Code: Held}, nil
 	case l.ended[0].token == Token(m.index): // one grant per lane and entry, or two leases would share a token
 		return GrantResult{Code: NotReady, ReadyMs: m.logTimeMs}, nil
 	case hold > m.logTimeMs:
@@ -78,7 +83,11 @@ func (m *Machine) collect(g *group, r *repo, l *lane, rank Rank, maxItems int, m
 		if l.heads[rank].notBeforeMs != 0 {
 			most = 1 // it failed: until it passes it comes alone
 		}
-		expired, readyMs, err := m.pick(r, l, rank, most, maxBytes)
+		pick := m.pick
+		if l.again[rank] > 0 {
+			pick = m.pickMixed
+		}
+		expired, readyMs, err := pick(g, r, l, rank, most, maxBytes)
 		if err != nil || expired == 0 {
 			return readyMs, err
 		}
@@ -89,7 +98,7 @@ func (m *Machine) collect(g *group, r *repo, l *lane, rank Rank, maxItems int, m
 }
 
 // pick fills m.picked. If the head's time to live has passed, it answers its number.
-func (m *Machine) pick(r *repo, l *lane, rank Rank, maxItems int, maxBytes uint64) (expired Seq, readyMs int64, err error) {
+func (m *Machine) pick(_ *group, r *repo, l *lane, rank Rank, maxItems int, maxBytes uint64) (expired Seq, readyMs int64, err error) {
 	m.picked = m.picked[:0]
 	cursor, size := l.cursors[rank], uint64(0)
 	for w := m.walk(r, l, rank, cursor+1); ; {
@@ -122,6 +131,35 @@ func (m *Machine) pick(r *repo, l *lane, rank Rank, maxItems int, maxBytes uint6
 	}
 }
 
+// pickMixed is pick where something redriven waits too.
+func (m *Machine) pickMixed(g *group, r *repo, l *lane, rank Rank, maxItems int, maxBytes uint64) (expired Seq, readyMs int64, err error) {
+	m.picked = m.picked[:0]
+	list, err := m.mixed(g, r, l, rank, l.cursors[rank], math.MaxUint64-1, maxItems)
+	if err != nil {
+		return 0, 0, err
+	}
+	size := uint64(0)
+	for i := range list {
+		x := &list[i]
+		expires := x.item.expireMs != 0 && x.item.expireMs <= m.logTimeMs
+		switch {
+		case i == 0 && expires:
+			return x.item.seq, 0, nil
+		case i == 0 && x.item.readyMs > m.logTimeMs:
+			return 0, x.item.readyMs, nil
+		case i > 0 && (expires || x.item.readyMs > m.logTimeMs || size+uint64(x.item.length) > maxBytes):
+			return 0, 0, nil
+		}
+		size += uint64(x.item.length)
+		m.picked = append(m.picked, x.granted())
+	}
+	return 0, 0, nil
+}
+
+func (x *headOf) granted() GrantedItem {
+	return GrantedItem{Seq: x.item.seq, Ref: x.ref, AcceptedMs: x.acceptedMs, RedriveOf: x.of}
+}
+
 // lease writes the grant of m.picked.
 func (m *Machine) lease(g *group, r *repo, l *lane, rank Rank, session []byte, leaseMs uint32, res *GrantResult) {
 	h := &l.heads[rank]
@@ -139,7 +177,7 @@ func (m *Machine) lease(g *group, r *repo, l *lane, rank Rank, session []byte, l
 	items = m.eff.Results.items[len(items):]
 	*res = GrantResult{
 		Code: OK, Token: l.token, Rank: rank, Attempt: h.attempts,
-		Items: items[:len(items):len(items)], More: r.ranks[rank].last > l.last,
+		Items: items[:len(items):len(items)], More: r.ranks[rank].last > l.last || l.again[rank] > 0,
 	}
 	m.touch(g, r, l)
 }

@@ -72,27 +72,30 @@ func (m *Machine) storeLane(g *group, r *repo, l *lane) error {
 
 // waits says whether the lane has something to do at a priority.
 func waits(r *repo, l *lane, rank Rank) bool {
-	return r.ranks[rank].last > l.cursors[rank]
+	return r.ranks[rank].last > l.cursors[rank] || l.again[rank] > 0
 }
 
 // headReady is when the first unsettled packet of a priority may be delivered.
-func (m *Machine) headReady(r *repo, l *lane, rank Rank) (ms int64, err error) {
+func (m *Machine) headReady(g *group, r *repo, l *lane, rank Rank) (ms int64, err error) {
 	if r.ranks[rank].delayed == 0 {
 		return 0, nil
 	}
-	h, err := m.itemAfter(r, l, rank, l.cursors[rank])
+	h, err := m.nextOf(g, r, l, rank, l.cursors[rank])
 	return h.item.readyMs, err
 }
 
 // places is where a lane belongs in the index: at the highest priority that is
-// ready; and at each higher one whose head is delayed, from when it is ready on.
-func (m *Machine) places(r *repo, l *lane) (at [Ranks]int64, err error) {
+// ready, and nothing holds it; and at each higher one whose head is delayed, from when it is ready on.
+func (m *Machine) places(g *group, r *repo, l *lane) (at [Ranks]int64, err error) {
+	if l.held() {
+		return at, nil
+	}
 	hold, soonest := l.hold(), int64(0)
 	for k := range Rank(Ranks) {
 		if !waits(r, l, k) {
 			continue
 		}
-		ready, err := m.headReady(r, l, k)
+		ready, err := m.headReady(g, r, l, k)
 		if err != nil {
 			return at, err
 		}
@@ -115,7 +118,7 @@ func (m *Machine) reindex(g *group, r *repo, l *lane) error {
 	var want [Ranks]int64
 	if l.token == 0 {
 		var err error
-		if want, err = m.places(r, l); err != nil {
+		if want, err = m.places(g, r, l); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ type census struct {
 	places map[GroupID]map[string]*[Ranks]int64
 	leases map[mark]Token
 	dead   map[GroupID]int
+	again  map[GroupID]map[string]*[Ranks][]Seq
 	keys   map[byte]map[mark]int // of indexes: what they point at, and how often
 }
 
@@ -34,7 +35,7 @@ func checkState(t testing.TB, rep *replica) {
 	c := &census{
 		t: t, rep: rep, m: rep.m, repos: map[string]*repo{}, items: map[string][Ranks][]runItem{},
 		lanes: map[GroupID]map[string]*lane{}, places: map[GroupID]map[string]*[Ranks]int64{},
-		leases: map[mark]Token{}, dead: map[GroupID]int{}, keys: map[byte]map[mark]int{},
+		leases: map[mark]Token{}, dead: map[GroupID]int{}, again: map[GroupID]map[string]*[Ranks][]Seq{}, keys: map[byte]map[mark]int{},
 	}
 	for k, v := range rep.state.all() {
 		if k[2] == tableRepo {
@@ -122,9 +123,28 @@ func (c *census) record(table byte, k, v []byte) {
 		c.dead[g]++
 		repo := name()
 		c.note(tableDeadAge|0x80, mark{uint64(x.atMs), g, repo, string(k)})
-		c.note(tableDeadRef|0x80, mark{x.ref.Index, g, repo, string(k)})
-		c.note(tableSpill|0x80, spilled(x.ref.Index, x.ref.Offset, spillSingle))
-	case tableDeadAge, tableDeadRef:
+		c.refers(&x.ref, payloadDead, g, repo, k)
+	case tableAgain:
+		g := group()
+		repo := name()
+		var x again
+		c.must(x.decode(v))
+		if c.again[g] == nil {
+			c.again[g] = map[string]*[Ranks][]Seq{}
+		}
+		if c.again[g][repo] == nil {
+			c.again[g][repo] = &[Ranks][]Seq{}
+		}
+		list := &c.again[g][repo][k[0]]
+		*list = append(*list, Seq(binary.BigEndian.Uint64(k[1:])))
+		c.refers(&x.ref, payloadAgain, g, repo, k[1:])
+		c.note(tableDeadline|0x80, mark{name: repo, rest: string(k)})
+	case tablePayload:
+		c.note(table, mark{rest: string(k)})
+	case tableParking:
+		g := group()
+		c.note(table, mark{g: g, name: name()})
+	case tableDeadAge:
 		at := binary.BigEndian.Uint64(k)
 		k = k[8:]
 		g := group()
@@ -158,6 +178,13 @@ func (c *census) record(table byte, k, v []byte) {
 	case tableSpill:
 		c.note(table, spilled(binary.BigEndian.Uint64(k), binary.BigEndian.Uint32(k[8:]), k[12]))
 	}
+}
+
+// refers notes that a payload is referred to on its own.
+func (c *census) refers(ref *Ref, of byte, g GroupID, repo string, seq []byte) {
+	k := c.m.keyPayload(ref, of, g, repo, Seq(binary.BigEndian.Uint64(seq)))
+	c.note(tablePayload|0x80, mark{rest: string(k[3:])})
+	c.note(tableSpill|0x80, spilled(ref.Index, ref.Offset, spillSingle))
 }
 
 func (c *census) run(repo string, rank Rank, last Seq, v []byte) {
@@ -244,18 +271,17 @@ func (c *census) checkLanes() {
 			}
 			may := int64(-1)
 			for rank := range Rank(Ranks) {
-				n := uint64(0)
-				for i := range c.items[name][rank] {
-					if it := &c.items[name][rank][i]; it.seq > l.cursors[rank] {
-						if n++; n == 1 && (may < 0 || it.readyMs < may) {
-							may = max(it.readyMs, l.hold())
-						}
-					}
+				n, ready := c.waiting(g.cfg.ID, name, l, rank)
+				if n > 0 && (may < 0 || ready < may) {
+					may = max(ready, l.hold())
 				}
 				waiting[rank] += n
 				if waits(r, l, rank) != (n > 0) {
 					c.t.Fatalf("lane %d %q %v: cursor %d of %d, and %d wait", g.cfg.ID, name, rank, l.cursors[rank], r.ranks[rank].last, n)
 				}
+			}
+			if l.parkTo != 0 {
+				c.note(tableParking|0x80, mark{g: g.cfg.ID, name: name})
 			}
 			c.checkPlaces(g, name, l, may)
 		}
@@ -268,6 +294,34 @@ func (c *census) checkLanes() {
 	}
 }
 
+// waiting counts what waits in a lane at a priority, and says when its head may run.
+func (c *census) waiting(g GroupID, repo string, l *lane, rank Rank) (n uint64, ready int64) {
+	first := Seq(0)
+	for i := range c.items[repo][rank] {
+		if it := &c.items[repo][rank][i]; it.seq > l.cursors[rank] {
+			if n++; n == 1 {
+				first, ready = it.seq, it.readyMs
+			}
+		}
+	}
+	redriven := c.again[g][repo]
+	if redriven == nil {
+		redriven = &[Ranks][]Seq{}
+	}
+	if uint64(len(redriven[rank])) != l.again[rank] {
+		c.t.Fatalf("lane %d %q %v: %d redriven packets, recounted %v", g, repo, rank, l.again[rank], redriven[rank])
+	}
+	for _, seq := range redriven[rank] {
+		if seq <= l.cursors[rank] {
+			c.t.Fatalf("lane %d %q %v: packet %d was redriven, the cursor is at %d", g, repo, rank, seq, l.cursors[rank])
+		}
+		if n++; first == 0 || seq < first {
+			first, ready = seq, 0
+		}
+	}
+	return n, ready
+}
+
 // checkPlaces: may is when the lane may run, below 0 if nothing waits.
 func (c *census) checkPlaces(g *group, name string, l *lane, may int64) {
 	first := int64(0)
@@ -277,7 +331,7 @@ func (c *census) checkPlaces(g *group, name string, l *lane, may int64) {
 		}
 	}
 	switch {
-	case may < 0 || l.token != 0:
+	case may < 0 || l.token != 0 || l.held():
 		if first != 0 {
 			c.t.Fatalf("lane %d %q can't run, and is in the index: %+v", g.cfg.ID, name, *l)
 		}
@@ -290,7 +344,7 @@ func (c *census) checkPlaces(g *group, name string, l *lane, may int64) {
 
 // checkIndexes: what an index points at is there, once; and the other way round.
 func (c *census) checkIndexes() {
-	for _, table := range []byte{tableDeadAge, tableDeadRef, tableAge} {
+	for _, table := range []byte{tableDeadAge, tablePayload, tableParking, tableAge} {
 		for k, n := range c.keys[table] {
 			if n != 1 || c.keys[table|0x80][k] != 1 {
 				c.t.Fatalf("table %x has %+v%d times, its records %d", table, k, n, c.keys[table|0x80][k])

@@ -26,7 +26,9 @@ const (
 	tableManifest = 0x0f
 	tableSpill    = 0x10
 	tableResult   = 0x11
-	tableDeadRef  = 0x12
+	tablePayload  = 0x12 // payloads that a dead letter, or a redriven packet, refers to
+	tableAgain    = 0x13
+	tableParking  = 0x14
 )
 
 const (
@@ -36,6 +38,12 @@ const (
 	metaFence   = 'f'
 	metaConf    = 'v' // the replicas of the group, opaque here
 	metaSpilled = 'x' // replica-local, as the spill is
+)
+
+// Who refers to a payload.
+const (
+	payloadDead  = 0
+	payloadAgain = 1
 )
 
 const (
@@ -167,8 +175,19 @@ func (m *Machine) keyResult(bucket uint32, g GroupID, repo string, s Seq) []byte
 	return m.save(appendU64(appendRepo(appendU32(appendU32(m.key(tableResult), bucket), uint32(g)), repo), uint64(s)))
 }
 
-func (m *Machine) keyDeadRef(index uint64, g GroupID, repo string, s Seq) []byte {
-	return m.save(appendU64(appendRepo(appendU32(appendU64(m.key(tableDeadRef), index), uint32(g)), repo), uint64(s)))
+// keyPayload begins with where the payload lies, so that an entry's payloads, and
+// all who refer to one, are found with one seek.
+func (m *Machine) keyPayload(ref *Ref, of byte, g GroupID, repo string, s Seq) []byte {
+	k := append(appendU32(appendU64(m.key(tablePayload), ref.Index), ref.Offset), of)
+	return m.save(appendU64(appendRepo(appendU32(k, uint32(g)), repo), uint64(s)))
+}
+
+func (m *Machine) keyAgain(g GroupID, repo string, r Rank, s Seq) []byte {
+	return m.save(appendU64(append(appendRepo(appendU32(m.key(tableAgain), uint32(g)), repo), byte(r)), uint64(s)))
+}
+
+func (m *Machine) keyParking(g GroupID, repo string) []byte {
+	return m.save(appendRepo(appendU32(m.key(tableParking), uint32(g)), repo))
 }
 
 func cloneKey(k []byte) []byte { return bytes.Clone(k) }

@@ -16,9 +16,14 @@ type lane struct {
 	last    Seq
 	leaseMs uint32
 	session string
-	ended   endedLeases // the same settlement twice is fine
-	heads   [Ranks]head
-	index   [Ranks]int64 // its places in the runnable index: since when it may run; 0: none
+	ended   endedLeases   // the same settlement twice is fine
+	again   [Ranks]uint64 // packets that were redriven, and wait
+	blocked Seq           // the dead packet that holds the lane, of blockedIn; 0: none
+	parkTo  Seq           // what waits up to it becomes dead letters; 0: nothing
+
+	blockedIn Rank
+	heads     [Ranks]head
+	index     [Ranks]int64 // its places in the runnable index: since when it may run; 0: none
 
 	leased  Token // as the lease table has it
 	fresh   bool  // not stored yet: its cursors are where the group starts, as of now
@@ -28,20 +33,19 @@ type lane struct {
 	windows [Ranks]*window
 }
 
-// head is what became of the first packet of a priority so far. There is one for
-// each: what overtakes a packet that fails must not make its failures forgotten.
-type head struct {
-	seq         Seq
-	attempts    uint32
-	notBeforeMs int64 // back-off: it holds the lane. Not 0: it failed, and comes alone
-	lastError   string
-}
-
 // Flags of a lane's record. Those of a rank are shifted by it.
 const (
 	laneHead   = 1 << 0
 	laneIndex  = 1 << 3
 	laneLeased = 1 << 6
+	laneRare   = 1 << 7 // what few lanes have follows
+)
+
+// Flags of what few lanes have.
+const (
+	rareAgain   = 1 << 0
+	rareBlocked = 1 << 1
+	rareParking = 1 << 2
 )
 
 func (l *lane) flags() (flags byte) {
@@ -56,7 +60,59 @@ func (l *lane) flags() (flags byte) {
 	if l.token != 0 {
 		flags |= laneLeased
 	}
+	if l.rare() != 0 {
+		flags |= laneRare
+	}
 	return flags
+}
+
+func (l *lane) rare() (flags byte) {
+	if l.again != [Ranks]uint64{} {
+		flags |= rareAgain
+	}
+	if l.blocked != 0 {
+		flags |= rareBlocked
+	}
+	if l.parkTo != 0 {
+		flags |= rareParking
+	}
+	return flags
+}
+
+func (l *lane) appendRare(b []byte) []byte {
+	flags := l.rare()
+	b = append(b, flags)
+	if flags&rareAgain != 0 {
+		for _, n := range l.again {
+			b = binary.AppendUvarint(b, n)
+		}
+	}
+	if flags&rareBlocked != 0 {
+		b = append(binary.AppendUvarint(b, uint64(l.blocked)), byte(l.blockedIn))
+	}
+	if flags&rareParking != 0 {
+		b = binary.AppendUvarint(b, uint64(l.parkTo))
+	}
+	return b
+}
+
+func (l *lane) decodeRare(d *decoder) error {
+	flags := d.byte()
+	if flags&rareAgain != 0 {
+		for i := range l.again {
+			l.again[i] = d.uvarint()
+		}
+	}
+	if flags&rareBlocked != 0 {
+		l.blocked, l.blockedIn = Seq(d.uvarint()), Rank(d.byte())
+	}
+	if flags&rareParking != 0 {
+		l.parkTo = Seq(d.uvarint())
+	}
+	if d.err == nil && (flags == 0 || flags >= rareParking<<1 || l.blockedIn >= Ranks) {
+		return fmt.Errorf("rare flags %x, rank %d", flags, l.blockedIn)
+	}
+	return nil
 }
 
 func (l *lane) append(b []byte) []byte {
@@ -78,11 +134,14 @@ func (l *lane) append(b []byte) []byte {
 			b = binary.AppendUvarint(b, uint64(h.seq))
 			b = binary.AppendUvarint(b, uint64(h.attempts))
 			b = binary.AppendUvarint(b, uint64(h.notBeforeMs))
-			b = appendBytes(b, h.lastError)
+			b = h.failures.append(b)
 		}
 		if flags&(laneIndex<<k) != 0 {
 			b = binary.AppendUvarint(b, uint64(l.index[k]))
 		}
+	}
+	if flags&laneRare != 0 {
+		b = l.appendRare(b)
 	}
 	return b
 }
@@ -105,10 +164,17 @@ func (l *lane) decode(b []byte) error {
 	}
 	for k := range Ranks {
 		if flags&(laneHead<<k) != 0 {
-			l.heads[k] = head{seq: Seq(d.uvarint()), attempts: uint32(d.uvarint()), notBeforeMs: int64(d.uvarint()), lastError: string(d.bytes())}
+			h := &l.heads[k]
+			h.seq, h.attempts, h.notBeforeMs = Seq(d.uvarint()), uint32(d.uvarint()), int64(d.uvarint())
+			h.failures.decode(&d)
 		}
 		if flags&(laneIndex<<k) != 0 {
 			l.index[k] = int64(d.uvarint())
+		}
+	}
+	if flags&laneRare != 0 {
+		if err := l.decodeRare(&d); err != nil {
+			return err
 		}
 	}
 	l.leased = l.token
@@ -122,6 +188,22 @@ func (l *lane) decode(b []byte) error {
 func (l *lane) covers(rank Rank, seq Seq) bool {
 	return l.token != 0 && l.rank == rank && seq > l.cursors[rank] && seq <= l.last
 }
+
+// exempts says for how long, in milliseconds, a packet must not end by itself: a live
+// grant holds it, or it is the dead one that holds the lane; 0: it may.
+func (l *lane) exempts(rank Rank, seq Seq) int64 {
+	switch {
+	case l.covers(rank, seq):
+		return second
+	case l.blocked == seq && l.blockedIn == rank && seq != 0:
+		return minute // somebody has to look at it first
+	}
+	return 0
+}
+
+// held says that nothing of the lane runs until somebody, or the upkeep, has done
+// something about a dead letter.
+func (l *lane) held() bool { return l.blocked != 0 || l.parkTo != 0 }
 
 // hold is until when a failure holds the lane: all of it, because order is promised.
 func (l *lane) hold() (ms int64) {

@@ -240,7 +240,7 @@ func (m *Machine) command(kind byte, body []byte, off int) error {
 		return m.grant(body)
 	case cmdSettle:
 		return m.settle(body)
-	case cmdExpire, cmdSweep, cmdHousekeep:
+	case cmdExpire, cmdSweep, cmdHousekeep, cmdPark:
 		return m.maintain(kind, body)
 	case cmdConfigure:
 		return m.configure(body)
@@ -250,6 +250,8 @@ func (m *Machine) command(kind byte, body []byte, off int) error {
 		return m.backfill(body)
 	case cmdFence:
 		return m.setFence(body)
+	case cmdDead:
+		return m.endDead(body)
 	}
 	return fmt.Errorf("command %d is unknown: this node is older than the cluster, upgrade it", kind)
 }
@@ -265,6 +267,8 @@ func (m *Machine) maintain(kind byte, body []byte) error {
 		return m.expire(limit)
 	case cmdSweep:
 		return m.sweep(limit)
+	case cmdPark:
+		return m.parkSome(limit)
 	}
 	return m.housekeep(limit)
 }

@@ -55,8 +55,8 @@ func TestRetention(t *testing.T) {
 	c.publish("a", 3)
 	c.do(grantOf(1, "a", 1))
 	c.now += 3 * hour
-	if expire, sweep, _, err := c.first().Due(c.now); err != nil || expire || !sweep {
-		t.Fatalf("due: expire %v, sweep %v, %v", expire, sweep, err)
+	if due, err := c.first().Due(c.now); err != nil || due.Expire || !due.Sweep {
+		t.Fatalf("due: %+v, %v", due, err)
 	}
 	c.do(func(e *EntryBuilder) { e.AddSweep(100) })
 	if info, _, _ := c.first().Repo([]byte("a")); info.Backlog != 3 {
@@ -338,7 +338,7 @@ func TestAttempts(t *testing.T) {
 		c.do(settleOf(Settle{Group: 1, Repo: []byte("a"), Token: g.Token, Kind: SettleExpire}))
 	}
 	d, ok, err := c.first().Dead(1, []byte("a"), 2)
-	if err != nil || !ok || d.Reason != ReasonAttempts || d.Attempts != 3 || d.Error != "lease expired" {
+	if err != nil || !ok || d.Reason != ReasonAttempts || d.Attempts != 3 || d.Error() != "lease expired" {
 		t.Fatalf("dead letter: %+v, %v, %v", d, ok, err)
 	}
 	if g = c.do(grantOf(1, "a", 4)).Grants[0]; len(g.Items) != 2 || g.Attempt != 1 {

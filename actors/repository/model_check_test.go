@@ -48,10 +48,10 @@ func (m *model) adoptSwept() {
 			if d.Reason != ReasonRetention || l.settled[d.Seq] != "" {
 				continue
 			}
-			if r.leased(p) || p.acceptAt+modelRetention > m.now {
-				m.t.Fatalf("%q/%d swept at %d, accepted %d, leased %v", d.Repo, d.Seq, m.now, p.acceptAt, r.leased(p))
+			if r.exempt(p) != 0 || p.acceptAt+modelRetention > m.now {
+				m.t.Fatalf("%q/%d swept at %d, accepted %d, exempt %d", d.Repo, d.Seq, m.now, p.acceptAt, r.exempt(p))
 			}
-			r.end(l, p, d.Reason.String())
+			m.bury(r, l, p, ReasonRetention)
 		}
 	}
 	for _, r := range m.repos { // what no group asked for
@@ -73,7 +73,7 @@ func (m *model) checkGrant(r *modelRepo, g GroupID, n int, got *GrantResult) {
 		m.t.Fatalf("entry %d grants %q to %d: got %+v, want %+v with %d items", m.index(), r.name, g, got, want, len(items))
 	}
 	for i, p := range items {
-		if got.Items[i].Seq != p.seq || got.Items[i].AcceptedMs != p.acceptAt {
+		if got.Items[i].Seq != p.seq || got.Items[i].RedriveOf != p.of || got.Items[i].AcceptedMs != p.acceptAt {
 			m.t.Fatalf("entry %d grants %q to %d: item %d is %+v, want %+v", m.index(), r.name, g, i, got.Items[i], p)
 		}
 		for _, rep := range m.replicas {
@@ -102,7 +102,7 @@ func (m *model) checkAll() {
 	for _, r := range m.repos {
 		kept := m.retained(r)
 		for _, p := range r.packets {
-			if x := kept[p.seq]; (x == nil) != p.gone || x != nil && (x.Rank != p.rank || x.AcceptedMs != p.acceptAt) {
+			if x := kept[p.seq]; p.only != 0 && x != nil || p.only == 0 && ((x == nil) != p.gone || x != nil && (x.Rank != p.rank || x.AcceptedMs != p.acceptAt)) {
 				m.t.Fatalf("entry %d: %q/%d is kept as %+v, want %+v", m.index(), r.name, p.seq, x, p)
 			}
 			for g, l := range r.lanes {
@@ -134,26 +134,13 @@ func (m *model) checkAll() {
 	}
 }
 
-func (m *model) checkDead(dead map[GroupID]map[deadKey]DeadLetter) {
-	for _, r := range m.repos {
-		for g, l := range r.lanes {
-			for seq, how := range l.settled {
-				d, ok := dead[g][deadKey{r.name, seq}]
-				if want := how != "done" && how != before; ok != want || ok && d.Reason.String() != how {
-					m.t.Fatalf("entry %d: %q/%d of group %d is %q, dead letter %+v", m.index(), r.name, seq, g, how, d)
-				}
-			}
-		}
-	}
-}
-
 // checkRunnable: exactly the lanes that can run are listed, once and at the highest
 // priority that is ready, and the next one's time is known.
 func (m *model) checkRunnable(g GroupID) {
 	want, next := map[string]Rank{}, int64(math.MaxInt64)
 	for _, r := range m.repos {
 		l := r.lanes[g]
-		if l.lease != 0 || !m.first().group(g).indexed(r.name) {
+		if l.lease != 0 || l.blocked != 0 || l.parkTo != 0 || !m.first().group(g).indexed(r.name) {
 			continue
 		}
 		for rank := range Rank(Ranks) {
@@ -250,7 +237,7 @@ func (m *model) query(x *Machine) {
 	case 6:
 		m.checkOpenGrant(x, r, g)
 	case 7:
-		_, _, _, err = x.Due(m.now)
+		_, err = x.Due(m.now)
 	case 8:
 		_, err = x.Settled(m.index())
 	case 9:

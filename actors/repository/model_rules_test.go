@@ -8,7 +8,7 @@ import (
 // What the promises say of each command.
 
 func newModelLane() *modelLane {
-	return &modelLane{settled: map[Seq]string{}, results: map[Seq]string{}}
+	return &modelLane{settled: map[Seq]string{}, dead: map[Seq]modelDead{}, results: map[Seq]string{}}
 }
 
 func (m *model) setGroup(cfg GroupConfig) {
@@ -27,7 +27,7 @@ func (m *model) setGroup(cfg GroupConfig) {
 		l := newModelLane()
 		r.lanes[cfg.ID] = l
 		for _, p := range r.packets {
-			if p.gone || p.index <= g.startIndex {
+			if p.gone || p.only != 0 || p.index <= g.startIndex {
 				l.settled[p.seq] = before
 			}
 		}
@@ -102,7 +102,7 @@ func (m *model) newPacket(r *modelRepo, it *PublishItem) *modelPacket {
 
 func (r *modelRepo) retained() (n uint64) {
 	for _, p := range r.packets {
-		if !p.gone {
+		if !p.gone && p.only == 0 {
 			n++
 		}
 	}
@@ -149,35 +149,62 @@ func (l *modelLane) holds(p *modelPacket) bool {
 	return false
 }
 
-func (r *modelRepo) leased(p *modelPacket) bool {
-	for _, l := range r.lanes {
-		if l.lease != 0 && l.holds(p) {
-			return true
-		}
+// exempts says for how long a packet must not end by itself because of a lane.
+func (l *modelLane) exempts(p *modelPacket) int64 {
+	switch {
+	case l.lease != 0 && l.holds(p):
+		return second
+	case l.blocked == p.seq:
+		return minute
 	}
-	return false
+	return 0
+}
+
+func (r *modelRepo) exempt(p *modelPacket) (forMs int64) {
+	for _, l := range r.lanes {
+		forMs = max(forMs, l.exempts(p))
+	}
+	return forMs
+}
+
+// bury makes a dead letter of a packet, which ends in the lane.
+func (m *model) bury(r *modelRepo, l *modelLane, p *modelPacket, reason Reason) {
+	m.mourn(l, p, reason)
+	r.end(l, p, "dead")
+}
+
+func (m *model) mourn(l *modelLane, p *modelPacket, reason Reason) {
+	x := modelDead{reason: reason, at: m.now}
+	if h := l.heads[p.rank]; h.seq == p.seq {
+		x.attempts = h.attempts
+	}
+	l.dead[p.seq] = x
 }
 
 // expire ends a packet past its time to live in every lane; while a grant holds it
 // only in those whose head it is.
-func (r *modelRepo) expire(p *modelPacket) {
-	exempt := r.leased(p)
+func (m *model) expirePacket(r *modelRepo, p *modelPacket) {
+	exempt := r.exempt(p)
 	var ends []*modelLane
 	for _, l := range r.lanes {
-		if l.settled[p.seq] == "" && (!exempt || !l.holds(p) && r.next(l, p.rank)[0] == p) {
+		if l.settled[p.seq] == "" && l.exempts(p) == 0 && (exempt == 0 || r.next(l, p.rank)[0] == p) {
 			ends = append(ends, l)
 		}
 	}
-	for _, l := range ends {
-		r.end(l, p, ReasonExpired.String())
+	reason := ReasonExpired
+	if p.only != 0 {
+		reason = ReasonRetention
 	}
-	p.gone = p.gone || !exempt
+	for _, l := range ends {
+		m.bury(r, l, p, reason)
+	}
+	p.gone = p.gone || exempt == 0
 }
 
 // expire looks at the packets whose time to live has passed, those of the oldest
 // deadlines first; what a grant holds is looked at again in a second.
 func (m *model) expire(limit int) {
-	m.due = slices.DeleteFunc(m.due, func(d modelDue) bool { return d.p.gone && d.at == d.p.expireAt })
+	m.due = slices.DeleteFunc(m.due, func(d modelDue) bool { return d.p.gone && d.at == d.p.deadline() })
 	slices.SortFunc(m.due, func(a, b modelDue) int {
 		return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.p.repo, b.p.repo), cmp.Compare(a.p.rank, b.p.rank), cmp.Compare(a.p.seq, b.p.seq))
 	})
@@ -189,8 +216,10 @@ func (m *model) expire(limit int) {
 		if d.p.gone {
 			continue
 		}
-		if m.repo(d.p.repo).expire(d.p); !d.p.gone {
-			m.due = append(m.due, modelDue{m.now + second, d.p})
+		r := m.repo(d.p.repo)
+		keep := r.exempt(d.p)
+		if m.expirePacket(r, d.p); !d.p.gone {
+			m.due = append(m.due, modelDue{m.now + keep, d.p})
 		}
 	}
 	m.due = m.due[n:]
@@ -232,6 +261,8 @@ func (m *model) expectGrant(r *modelRepo, g GroupID, n int) (want GrantResult, i
 		return GrantResult{Code: UnknownGroup}, nil
 	case l.lease != 0:
 		return GrantResult{Code: Leased}, nil
+	case l.blocked != 0 || l.parkTo != 0:
+		return GrantResult{Code: Held}, nil
 	case len(l.over) > 0 && l.over[0].token == Token(m.index()):
 		return GrantResult{Code: NotReady, ReadyMs: m.now}, nil
 	case l.hold() > m.now:
@@ -241,7 +272,7 @@ func (m *model) expectGrant(r *modelRepo, g GroupID, n int) (want GrantResult, i
 	for rank := range Rank(Ranks) {
 		next := r.next(l, rank)
 		for len(next) > 0 && next[0].expireAt != 0 && next[0].expireAt <= m.now {
-			r.expire(next[0])
+			m.expirePacket(r, next[0])
 			next = r.next(l, rank)
 		}
 		if len(next) == 0 {
@@ -330,19 +361,23 @@ func (m *model) expectSettle(r *modelRepo, s *Settle) SettleOutcome {
 	if h.seq != p.seq {
 		*h = modelHead{seq: p.seq, attempts: 1}
 	}
+	h.silent = (h.silent || h.failures == 0) && !s.Kind.fails()
+	h.failures++
 	if s.Kind.fails() {
 		l.over[0].failed = s.Failed
 	}
 	cfg := &m.groups[s.Group].cfg
+	reason := ReasonAttempts
 	switch {
 	case s.Kind == SettleDead:
-		r.end(l, p, ReasonRejected.String())
-	case uint64(h.attempts) >= cfg.MaxAttempts:
-		r.end(l, p, ReasonAttempts.String())
-	default:
+		reason = ReasonRejected
+	case uint64(h.attempts) < cfg.MaxAttempts:
 		h.notBefore = m.now + cfg.backoff(h.attempts, uint64(l.over[0].token))
 		return out
+	case h.silent:
+		reason = ReasonPoison
 	}
+	m.die(r, l, p, reason, cfg.OrderPolicy)
 	out.Dead = true
 	return out
 }

@@ -29,19 +29,37 @@ type modelPacket struct {
 	expireAt int64
 	readyAt  int64
 	gone     bool // not retained any more
+	// Of one that was redriven:
+	only     GroupID // whose alone it is
+	of       Seq
+	retireAt int64
 }
 
-// Why a packet does not wait in a lane: done, a dead letter's reason, or:
+// deadline is when the packet's time is over, in the index of deadlines.
+func (p *modelPacket) deadline() int64 { return p.expireAt + p.retireAt }
+
+// Why a packet does not wait in a lane: "done", "dead", or:
 const before = "before" // the group never asked for it
 
 type modelHead struct {
 	seq       Seq
 	attempts  uint32
 	notBefore int64
+	failures  int
+	silent    bool // all of them
+}
+
+type modelDead struct {
+	reason   Reason
+	at       int64
+	attempts uint32
 }
 
 type modelLane struct {
 	settled map[Seq]string
+	dead    map[Seq]modelDead
+	blocked Seq // a dead letter that waits all the same
+	parkTo  Seq
 	lease   Token
 	rank    Rank
 	last    Seq // of what was granted
@@ -159,6 +177,7 @@ func (m *model) anyGroup() GroupID   { return GroupID(1 + m.rng.IntN(modelGroups
 func (m *model) group(g GroupID) command {
 	cfg := DefaultGroupConfig(fmt.Sprintf("g%d", g))
 	cfg.ID, cfg.MaxAttempts, cfg.MaxBatch = g, uint64(1+m.rng.IntN(4)), uint64(2+m.rng.IntN(5))
+	cfg.OrderPolicy = OrderPolicy(m.rng.IntN(3))
 	if cfg.Start = StartEarliest; m.rng.IntN(2) == 0 {
 		cfg.Start = StartLatest
 	}
@@ -287,7 +306,9 @@ func (m *model) settleOf(r *modelRepo, s Settle) command {
 // maintenance is a command of which the machine chooses what it ends.
 func (m *model) maintenance() command {
 	limit := uint32(1 + m.rng.IntN(5))
-	switch k := m.rng.IntN(5); {
+	switch k := m.rng.IntN(6); {
+	case k == 5:
+		return m.parkSome(limit)
 	case k < 2 && m.swept <= m.index(): // else what the sweep ended would not be known
 		return command{func(e *EntryBuilder) { e.AddExpire(limit) }, func(*Results) { m.expire(int(limit)) }}
 	case k < 3:
@@ -324,8 +345,10 @@ func (m *model) anyCommand() command {
 		return m.publish()
 	case k < 60:
 		return m.grant(m.anyRepo(), m.anyGroup(), 1+m.rng.IntN(5))
-	case k < 88:
+	case k < 84:
 		return m.settle()
+	case k < 88 && m.swept <= m.index(): // else what the sweep ended would not be known
+		return m.endDead()
 	case k < 98:
 		return m.maintenance()
 	case k < 99:
@@ -382,21 +405,23 @@ func (m *model) drain() {
 		var list []command
 		for _, r := range m.repos {
 			for g := GroupID(1); g <= modelGroups; g++ {
-				if l := r.lanes[g]; l.lease != 0 {
+				if l := r.lanes[g]; l.blocked != 0 {
+					list = append(list, m.endDeadOf(DeadDiscard, DeadFilter{Group: g, Repo: []byte(r.name), Seq: l.blocked}, 1))
+				} else if l.lease != 0 {
 					list = append(list, m.settleOf(r, Settle{Group: g, Repo: []byte(r.name), Token: l.lease, Through: l.last}))
 				}
 				list = append(list, m.grant(r, g, 8))
 			}
 		}
-		m.run(append(list, m.sweep(100))...)
+		m.run(append(list, m.parkSome(1000), m.sweep(100))...)
 		m.now += 10 * minute // what nobody asked for ends with its retention
 	}
-	m.now += 2 * second
+	m.now += 2 * minute
 	m.run(command{func(e *EntryBuilder) { e.AddExpire(1000) }, func(*Results) { m.expire(1000) }})
 	for _, rep := range m.replicas {
 		for k := range rep.state.all() { // of what nobody refers to
 			switch k[2] {
-			case tableRun, tableRunnable, tableLease, tableDeadline:
+			case tableRun, tableRunnable, tableLease, tableDeadline, tableAgain, tableParking:
 				m.t.Fatalf("left after the drain: %x", k)
 			}
 		}

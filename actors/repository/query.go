@@ -169,8 +169,14 @@ func (m *Machine) ResultOf(id GroupID, repo []byte, seq Seq) ([]byte, bool, erro
 	return nil, false, nil
 }
 
+// Due says which maintenance would find work.
+type Due struct{ Expire, Sweep, Housekeep, Park bool }
+
+// Any says whether any would.
+func (d Due) Any() bool { return d.Expire || d.Sweep || d.Housekeep || d.Park }
+
 // Due says which maintenance would find work at a log time.
-func (m *Machine) Due(now int64) (expire, sweep, housekeep bool, err error) {
+func (m *Machine) Due(now int64) (due Due, err error) {
 	first := func(table byte, until int64) (found bool) {
 		lower, upper := bytes.Clone(m.key(table)), bytes.Clone(appendU64(m.key(table), uint64(max(until, 0))+1))
 		if e := m.base.Scan(lower, upper, func(_, _ []byte) bool { found = true; return false }); e != nil {
@@ -178,13 +184,17 @@ func (m *Machine) Due(now int64) (expire, sweep, housekeep bool, err error) {
 		}
 		return found
 	}
-	expire = first(tableDeadline, now)
-	sweep = m.overBytes() || first(tableAge, now-int64(m.cfg.RetentionMs)) || first(tableDeadAge, now-int64(m.cfg.DeadRetentionMs))
-	housekeep = first(tableIdle, now-int64(m.cfg.ProducerIdleMs)) || len(m.fenceAge) > 0 && m.idle(m.fenceAge[0].atMs, now)
-	if len(m.buckets) > 0 && m.buckets[0].endMs+m.bucketsKept() <= now {
-		housekeep = true
+	due.Expire = first(tableDeadline, now)
+	parking := bytes.Clone(m.key(tableParking))
+	if e := m.base.Scan(parking, keyAfter(parking), func(_, _ []byte) bool { due.Park = true; return false }); e != nil {
+		err = e
 	}
-	return expire, sweep, housekeep, err
+	due.Sweep = m.overBytes() || first(tableAge, now-int64(m.cfg.RetentionMs)) || first(tableDeadAge, now-int64(m.cfg.DeadRetentionMs))
+	due.Housekeep = first(tableIdle, now-int64(m.cfg.ProducerIdleMs)) || len(m.fenceAge) > 0 && m.idle(m.fenceAge[0].atMs, now)
+	if len(m.buckets) > 0 && m.buckets[0].endMs+m.bucketsKept() <= now {
+		due.Housekeep = true
+	}
+	return due, err
 }
 
 // Depths visits the groups with what waits in them by priority, and their dead letters.

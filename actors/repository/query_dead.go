@@ -11,25 +11,37 @@ type DeadLetter struct {
 	Seq      Seq
 	Reason   Reason
 	Attempts uint32
-	Error    string
+	Failures []Failure // the last attempts, oldest first
 	AtMs     int64
-	Ref      Ref
+	// RedriveOf is the dead letter that it was before it was redriven; 0: it never was.
+	RedriveOf Seq
+	Ref       Ref
+}
+
+// Error is what the last attempt failed with.
+func (x *DeadLetter) Error() string { return failures(x.Failures).last() }
+
+// deadRange bounds dead letters below prefix, of one repository if repo is given,
+// behind a cursor if there is one.
+func deadRange(prefix, repo, after []byte) (lower, upper []byte) {
+	lower, upper = bytes.Clone(prefix), keyAfter(prefix)
+	if len(repo) > 0 {
+		lower = appendRepo(lower, repo)
+		upper = keyAfter(lower)
+	}
+	if len(after) > 0 {
+		if from := append(append(bytes.Clone(prefix), after...), 0); bytes.Compare(from, lower) > 0 {
+			lower = from
+		}
+	}
+	return lower, upper
 }
 
 // DeadLetters lists a group's dead letters, of one repository if repo is given,
 // by repository and number. cursor is nil at first; next is nil at the end.
 func (m *Machine) DeadLetters(id GroupID, repo, cursor []byte, limit int) (dead []DeadLetter, next []byte, err error) {
 	prefix := bytes.Clone(appendU32(m.key(tableDead), uint32(id)))
-	lower, upper := bytes.Clone(prefix), keyAfter(prefix)
-	if len(repo) > 0 {
-		lower = appendRepo(lower, repo)
-		upper = keyAfter(lower)
-	}
-	if len(cursor) > 0 {
-		if from := append(append(bytes.Clone(prefix), cursor...), 0); bytes.Compare(from, lower) > 0 {
-			lower = from
-		}
-	}
+	lower, upper := deadRange(prefix, repo, cursor)
 	var failed error
 	err = m.base.Scan(lower, upper, func(k, v []byte) bool {
 		if len(dead) == limit {
@@ -61,7 +73,7 @@ func decodeDead(id, v []byte) (DeadLetter, bool) {
 	}
 	return DeadLetter{
 		Repo: string(name), Seq: Seq(binary.BigEndian.Uint64(rest)), Reason: x.reason,
-		Attempts: x.attempts, Error: x.text, AtMs: x.atMs, Ref: x.ref,
+		Attempts: x.attempts, Failures: x.failures, AtMs: x.atMs, RedriveOf: x.of, Ref: x.ref,
 	}, true
 }
 

@@ -14,6 +14,8 @@ type LaneInfo struct {
 	LeaseMs uint32
 	Session string
 	Heads   [Ranks]HeadInfo
+	Blocked Seq  // the dead letter that holds the lane; 0: none
+	Parking bool // what waited when a packet failed for good becomes dead letters
 	// Of the packet that is leased, holds the lane, or would be next: as in Heads.
 	HeadSeq   Seq
 	Attempts  uint32
@@ -54,13 +56,13 @@ func (m *Machine) Lane(id GroupID, repo []byte) (info LaneInfo, err error) {
 	if err != nil {
 		return info, err
 	}
-	info = LaneInfo{Cursors: l.cursors}
-	at, err := m.places(r, l)
+	info = LaneInfo{Cursors: l.cursors, Blocked: l.blocked, Parking: l.parkTo != 0}
+	at, err := m.places(g, r, l)
 	next := l.rank
 	for k := Rank(Ranks); k > 0; {
 		k--
 		if h := &l.heads[k]; h.seq != 0 {
-			info.Heads[k] = HeadInfo{h.seq, h.attempts, h.lastError}
+			info.Heads[k] = HeadInfo{h.seq, h.attempts, h.failures.last()}
 		}
 		// The lowest place is the one that is ready first.
 		if at[k] != 0 && !info.Waiting {
@@ -197,20 +199,13 @@ func (m *Machine) OpenGrant(id GroupID, repo []byte, res *GrantResult) (session 
 		return "", err
 	}
 	*res = GrantResult{Code: OK, Token: l.token, Rank: l.rank, Attempt: 1}
-	cursor := l.cursors[l.rank]
-	for w := m.walk(r, l, l.rank, cursor+1); ; {
-		x, err := w.next()
-		if err != nil {
-			return "", err
-		}
-		if x == nil {
-			break
-		}
-		for i := x.above(cursor); i < len(x.items) && x.items[i].seq <= l.last; i++ {
-			res.Items = append(res.Items, GrantedItem{Seq: x.items[i].seq, Ref: x.ref(i), AcceptedMs: x.acceptedMs})
-		}
-		if x.last() >= l.last {
-			break
+	list, err := m.mixed(g, r, l, l.rank, l.cursors[l.rank], l.last, maxLimit)
+	if err != nil {
+		return "", err
+	}
+	for i := range list {
+		if list[i].item.seq <= l.last {
+			res.Items = append(res.Items, list[i].granted())
 		}
 	}
 	if h := &l.heads[l.rank]; len(res.Items) > 0 && res.Items[0].Seq == h.seq {

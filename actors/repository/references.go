@@ -18,14 +18,24 @@ func Local(key []byte) bool {
 }
 
 // References visits every payload that the state still refers to: of packets that
-// are retained, and of dead letters. A packet that is both is visited twice. It
+// are retained or redriven, and of dead letters. A packet that is both is visited twice. It
 // ends with the first error. The state must not change meanwhile.
 func (m *Machine) References(visit func(Ref) error) error {
 	if err := m.retainedRefs(visit); err != nil {
 		return err
 	}
-	return m.scanTable(tableDead, func(k, v []byte) error {
+	err := m.scanTable(tableDead, func(k, v []byte) error {
 		var x deadRecord
+		if err := x.decode(v); err != nil {
+			return &CorruptError{bytes.Clone(k), err.Error()}
+		}
+		return visit(x.ref)
+	})
+	if err != nil {
+		return err
+	}
+	return m.scanTable(tableAgain, func(k, v []byte) error {
+		var x again
 		if err := x.decode(v); err != nil {
 			return &CorruptError{bytes.Clone(k), err.Error()}
 		}

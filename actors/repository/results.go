@@ -16,6 +16,7 @@ const (
 	Leased               // another lease holds the lane
 	NotReady             // the lane backs off, or its head is delayed
 	Empty                // nothing waits in the lane
+	Held                 // a dead letter holds the lane, or it is being parked
 	UnknownGroup         // this partition does not know the group
 	BadSettlement        // not a prefix of the lease's packets
 	Void                 // proposed in another term: nothing happened
@@ -34,6 +35,7 @@ type GrantedItem struct {
 	Seq        Seq
 	Ref        Ref
 	AcceptedMs int64 // log time
+	RedriveOf  Seq   // the dead letter that it was; 0: it was published
 }
 
 // GrantResult is the outcome of one grant.
@@ -69,6 +71,13 @@ type Ended struct {
 	Count  int
 }
 
+// DeadOutcome is the outcome of one command about dead letters.
+type DeadOutcome struct {
+	Code  Code   // OK or UnknownGroup
+	Count int    // of dead letters that it was done to
+	Next  []byte // where to go on; nil: there are no more
+}
+
 // Results is what an entry's commands came to, each kind in the order of the
 // commands. It is reused: take what is needed before handing it back.
 type Results struct {
@@ -76,18 +85,19 @@ type Results struct {
 	Publish []PublishResult
 	Grants  []GrantResult
 	Settles []SettleOutcome
+	Dead    []DeadOutcome
 	Lanes   []LaneEvent
 	Ended   []Ended
 	Deduped int
 	Dropped int // packets of no group past their retention, and dead letters past theirs
-	Worked  int // by Expire, Sweep, Backfill and Housekeep: at the limit means more is left
+	Worked  int // by Expire, Sweep, Park, Backfill and Housekeep: at the limit means more is left
 	items   []GrantedItem
 }
 
 // Reset empties r and keeps its memory.
 func (r *Results) Reset() {
 	*r = Results{
-		Publish: r.Publish[:0], Grants: r.Grants[:0], Settles: r.Settles[:0],
+		Publish: r.Publish[:0], Grants: r.Grants[:0], Settles: r.Settles[:0], Dead: r.Dead[:0],
 		Lanes: r.Lanes[:0], Ended: r.Ended[:0], items: r.items[:0],
 	}
 }

@@ -41,10 +41,17 @@ func (m *Machine) pass(g *group, r *repo, l *lane, rank Rank, to Seq) error {
 	if err := p.walk(l); err != nil {
 		return err
 	}
+	if l.again[rank] > 0 {
+		n, err := m.passAgain(g, r, l, rank, to)
+		if err != nil {
+			return err
+		}
+		p.passed += n
+	}
 	g.waiting[rank] -= min(p.passed, g.waiting[rank])
 	g.dirty = true
-	if l.cursors[rank] = to; !p.more {
-		l.cursors[rank] = s.last
+	if l.cursors[rank] = to; !p.more && l.again[rank] == 0 {
+		l.cursors[rank] = max(to, s.last)
 	}
 	if l.heads[rank].seq <= to {
 		l.heads[rank] = head{}

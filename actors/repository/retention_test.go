@@ -59,11 +59,11 @@ func TestRetentionOfUnasked(t *testing.T) {
 	}
 	c.now += 8 * day
 	for round := 0; ; round++ {
-		_, sweep, _, err := c.first().Due(c.now)
+		due, err := c.first().Due(c.now)
 		if err != nil || round > 3 {
 			t.Fatalf("the sweep is due for ever: %v", err)
 		}
-		if !sweep {
+		if !due.Sweep {
 			break
 		}
 		if res := c.do(func(e *EntryBuilder) { e.AddSweep(100) }); round == 0 && res.Dropped != 3 {

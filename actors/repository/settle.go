@@ -6,9 +6,6 @@ import (
 	"unicode/utf8"
 )
 
-// maxErrorKept bounds what is kept of a worker's error text, in bytes.
-const maxErrorKept = 1024
-
 func appendLease(b []byte, l *lane) []byte {
 	b = append(b, version1)
 	b = binary.AppendUvarint(b, uint64(l.token))
@@ -60,7 +57,7 @@ func (m *Machine) settleLane(s *Settle) (SettleOutcome, error) {
 	}
 	rank, cursor := l.rank, l.cursors[l.rank]
 	through := max(cursor, s.Through)
-	if bad, err := m.badSettlement(r, l, s, through); bad || err != nil {
+	if bad, err := m.badSettlement(g, r, l, s, through); bad || err != nil {
 		return SettleOutcome{Code: BadSettlement}, err
 	}
 	for i := range s.Results {
@@ -81,14 +78,14 @@ func (m *Machine) settleLane(s *Settle) (SettleOutcome, error) {
 
 // badSettlement says whether a settlement is not of a prefix of the lease's packets,
 // up to through, and the one after it.
-func (m *Machine) badSettlement(r *repo, l *lane, s *Settle, through Seq) (bool, error) {
+func (m *Machine) badSettlement(g *group, r *repo, l *lane, s *Settle, through Seq) (bool, error) {
 	if through > l.last || s.Failed > l.last {
 		return true, nil
 	}
 	if !s.Kind.fails() {
 		return false, nil
 	}
-	next, err := m.itemAfter(r, l, l.rank, through)
+	next, err := m.nextOf(g, r, l, l.rank, through)
 	return s.Failed == 0 || next.item.seq != s.Failed, err // else what lies before it is not settled
 }
 
@@ -109,26 +106,16 @@ func (m *Machine) endLease(g *group, r *repo, l *lane, s *Settle) (dead bool, er
 		l.heads[rank].release(l.cursors[rank])
 		return false, nil
 	}
-	x, err := m.itemAfter(r, l, rank, l.cursors[rank])
+	x, err := m.nextOf(g, r, l, rank, l.cursors[rank])
 	if err != nil || x.item.seq == 0 {
 		return false, err
 	}
-	text := "lease expired"
+	why := Failure{AtMs: m.logTimeMs, Silent: true, Error: "lease expired"}
 	if s.Kind.fails() {
-		l.ended[0].failed, text = s.Failed, errorText(s.Error)
+		l.ended[0].failed = s.Failed
+		why.Silent, why.Error = false, errorText(s.Error)
 	}
-	return m.fail(g, r, l, rank, &x, uint64(token), s.Kind == SettleDead, text)
-}
-
-// release takes the attempt back that the grant charged: it never ran. What is
-// known of it stays only if it failed before.
-func (h *head) release(cursor Seq) {
-	if h.seq <= cursor || h.attempts == 0 {
-		return
-	}
-	if h.attempts--; h.attempts == 0 && h.notBeforeMs == 0 {
-		*h = head{}
-	}
+	return m.fail(g, r, l, &x, why, uint64(token), s.Kind == SettleDead)
 }
 
 // errorText cuts a worker's error text to what is kept, between two characters:
@@ -142,23 +129,20 @@ func errorText(b []byte) string {
 }
 
 // fail charges the head of a lane, and either backs the lane off or gives the
-// packet up.
-func (m *Machine) fail(g *group, r *repo, l *lane, rank Rank, x *headOf, seed uint64, rejected bool, text string) (dead bool, err error) {
-	h := &l.heads[rank]
+// packet up, whereupon the group's policy says what becomes of the lane.
+func (m *Machine) fail(g *group, r *repo, l *lane, x *headOf, why Failure, seed uint64, rejected bool) (dead bool, err error) {
+	h := &l.heads[l.rank]
 	if h.seq != x.item.seq { // it failed in mid-batch: this was its first attempt
 		*h = head{seq: x.item.seq, attempts: 1}
 	}
-	h.lastError = text
-	reason := ReasonAttempts
-	switch {
-	case rejected:
-		reason = ReasonRejected
-	case uint64(h.attempts) < g.cfg.MaxAttempts:
+	h.failures = h.failures.add(why)
+	reason := h.verdict(g.cfg.MaxAttempts, rejected)
+	if reason == 0 {
 		h.notBeforeMs = max(m.logTimeMs+g.cfg.backoff(h.attempts, seed), 1)
 		return false, nil
 	}
-	m.bury(g, r, rank, x, reason, h.attempts, text)
-	return true, m.pass(g, r, l, rank, x.item.seq)
+	m.bury(g, r, l.rank, x, reason, h)
+	return true, m.afterDeath(g, r, l, x.item.seq)
 }
 
 // keepResult stores what a worker left with a packet: log time, then the bytes.

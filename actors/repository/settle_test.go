@@ -59,8 +59,8 @@ func TestErrorTextIsCut(t *testing.T) {
 	text := "x" + strings.Repeat("é", 1000)
 	c.settle(Settle{Group: 1, Repo: []byte("a"), Token: token, Kind: SettleDead, Failed: 1, Error: []byte(text)})
 	d, ok, err := c.first().Dead(1, []byte("a"), 1)
-	if err != nil || !ok || !utf8.ValidString(d.Error) || len(d.Error) > 1024 || len(d.Error) < 1020 || !strings.HasPrefix(text, d.Error) {
-		t.Fatalf("kept %d bytes, valid %v: %v, %v", len(d.Error), utf8.ValidString(d.Error), ok, err)
+	if err != nil || !ok || !utf8.ValidString(d.Error()) || len(d.Error()) > maxErrorKept || len(d.Error()) < maxErrorKept-4 || !strings.HasPrefix(text, d.Error()) {
+		t.Fatalf("kept %d bytes, valid %v: %v, %v", len(d.Error()), utf8.ValidString(d.Error()), ok, err)
 	}
 }
 

@@ -37,7 +37,7 @@ func (m *Machine) Spill(index uint64, read func() ([]byte, error), eff *Effects)
 	if err := sp.runs(); err != nil {
 		return err
 	}
-	if err := sp.dead(); err != nil {
+	if err := sp.payloads(); err != nil {
 		return err
 	}
 	eff.delete(m.keyManifest(index))
@@ -171,44 +171,6 @@ func (s *spiller) copy(x *run, live int) error {
 	}
 	m.vbuf = append(binary.BigEndian.AppendUint32(m.vbuf[:0], from), data...)
 	m.eff.set(m.keySpill(s.index, x.base, spillRun), m.vbuf)
-	return nil
-}
-
-// dead copies the payloads of dead letters, each on its own: they go one by one.
-func (s *spiller) dead() error {
-	m := s.m
-	lower := bytes.Clone(appendU64(m.key(tableDeadRef), s.index))
-	var refs []Ref
-	var dead [][]byte
-	err := m.base.Scan(lower, keyAfter(lower), func(k, _ []byte) bool {
-		dead = append(dead, append([]byte{lower[0], lower[1], tableDead}, k[len(lower):]...))
-		return true
-	})
-	if err != nil {
-		return err
-	}
-	for _, key := range dead {
-		v, ok, err := m.base.Get(key)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			continue
-		}
-		var x deadRecord
-		if err := x.decode(v); err != nil {
-			return &CorruptError{key, err.Error()}
-		}
-		refs = append(refs, x.ref)
-	}
-	for _, ref := range refs {
-		data, err := s.bytes(ref.Offset, ref.Offset+ref.Length)
-		if err != nil {
-			return err
-		}
-		m.vbuf = append(binary.BigEndian.AppendUint32(m.vbuf[:0], ref.Offset), data...)
-		m.eff.set(m.keySpill(s.index, ref.Offset, spillSingle), m.vbuf)
-	}
 	return nil
 }
 

@@ -51,18 +51,17 @@ func (m *Machine) sweepRepo(r *repo, at *due, limit int) (ended int, err error) 
 	}
 	oldest := m.logTimeMs
 	for rank := range Rank(Ranks) {
-		n, held, err := m.sweepRank(r, rank, limit-ended)
+		n, next, err := m.sweepRank(r, rank, limit-ended)
 		if err != nil {
 			return 0, err
 		}
 		ended += n
-		oldest = min(oldest, held)
+		oldest = min(oldest, next)
 	}
 	m.eff.delete(at.key)
 	r.aged = 0
 	if r.count() > 0 {
-		// What a grant holds beyond its retention is looked at again in a second.
-		r.aged = max(oldest, m.logTimeMs-int64(m.cfg.RetentionMs)+second)
+		r.aged = oldest
 		if ended == limit {
 			r.aged = at.at // the limit ended the walk: more may be due
 		}
@@ -72,8 +71,8 @@ func (m *Machine) sweepRepo(r *repo, at *due, limit int) (ended int, err error) 
 	return ended, nil
 }
 
-// sweepRank ends at most limit of a priority's oldest packets. It answers when the
-// one was accepted that stays, or now if there is none.
+// sweepRank ends at most limit of a priority's oldest packets. It answers which
+// place in the age index the first one has that stays; now if there is none.
 func (m *Machine) sweepRank(r *repo, rank Rank, limit int) (ended int, oldest int64, err error) {
 	s := &r.ranks[rank]
 	if s.count == 0 {
@@ -93,13 +92,13 @@ func (m *Machine) sweepRank(r *repo, rank Rank, limit int) (ended int, oldest in
 				return ended, m.logTimeMs, nil
 			}
 			s.first = x.items[i].seq // nothing retained lies below it
-			held, err := m.retire(r, rank, x, i)
+			place, err := m.retire(r, rank, x, i)
 			if err != nil {
 				return ended, 0, err
 			}
-			if held {
+			if place != 0 {
 				m.touchRepo(r)
-				return ended, x.acceptedMs, nil
+				return ended, place, nil
 			}
 			ended++
 		}
@@ -107,35 +106,78 @@ func (m *Machine) sweepRank(r *repo, rank Rank, limit int) (ended int, oldest in
 }
 
 // retire ends the oldest packet of a priority if it is past its retention: a dead
-// letter of each group that has not settled it. held says that it stays.
-func (m *Machine) retire(r *repo, rank Rank, x *run, i int) (held bool, err error) {
+// letter of each group that has not settled it. If it stays, place is where in the
+// age index, so that it is looked at again.
+func (m *Machine) retire(r *repo, rank Rank, x *run, i int) (place int64, err error) {
 	if x.acceptedMs+int64(m.cfg.RetentionMs) > m.logTimeMs && !m.overBytes() {
-		return true, nil
+		return x.acceptedMs, nil
 	}
 	h := x.head(i)
 	seq := h.item.seq
-	if leased, err := m.leasedByAny(r, rank, seq); leased || err != nil {
-		return true, err
+	if forMs, err := m.exemptThrough(r, rank, seq); forMs != 0 || err != nil {
+		return max(x.acceptedMs, m.logTimeMs-int64(m.cfg.RetentionMs)+forMs), err
 	}
 	asked := false
 	for _, g := range m.groups {
 		l, err := m.loadLane(g, r)
 		if err != nil {
-			return false, err
+			return 0, err
 		}
 		if l.cursors[rank] >= seq {
 			continue
 		}
 		asked = true
-		attempts, text := l.heads[rank].of(seq)
-		m.bury(g, r, rank, &h, ReasonRetention, attempts, text)
-		if err := m.pass(g, r, l, rank, seq); err != nil {
-			return false, err
+		if err := m.retireIn(g, r, l, rank, &h); err != nil {
+			return 0, err
 		}
 	}
 	if !asked { // and so nobody has dropped it
 		m.eff.Results.Dropped++
 		m.dropFirst(r, rank, x, &h.item)
 	}
-	return false, nil
+	return 0, nil
+}
+
+// exemptThrough is exempt for a packet with all that was redriven before it. A lane
+// holds the first of that, or nothing of it.
+func (m *Machine) exemptThrough(r *repo, rank Rank, seq Seq) (forMs int64, err error) {
+	if forMs, err = m.exempt(r, rank, seq); forMs != 0 || err != nil {
+		return forMs, err
+	}
+	for _, g := range m.groups {
+		l, err := m.loadLane(g, r)
+		if err != nil {
+			return 0, err
+		}
+		if l.again[rank] == 0 {
+			continue
+		}
+		list, err := m.agains(g, r, rank, 0, 1)
+		if err != nil {
+			return 0, err
+		}
+		if len(list) > 0 && list[0].seq < seq {
+			forMs = max(forMs, l.exempts(rank, list[0].seq))
+		}
+	}
+	return forMs, nil
+}
+
+// retireIn ends a packet in one lane, and what was redriven before it was accepted.
+func (m *Machine) retireIn(g *group, r *repo, l *lane, rank Rank, h *headOf) error {
+	for l.again[rank] > 0 {
+		list, err := m.agains(g, r, rank, 0, 1)
+		if err != nil {
+			return err
+		}
+		if len(list) == 0 || list[0].seq > h.item.seq {
+			break
+		}
+		if err := m.endAgain(g, r, l, rank, &list[0], ReasonRetention); err != nil {
+			return err
+		}
+	}
+	known := l.heads[rank].of(h.item.seq)
+	m.bury(g, r, rank, h, ReasonRetention, &known)
+	return m.pass(g, r, l, rank, h.item.seq)
 }

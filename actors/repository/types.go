@@ -1,6 +1,9 @@
 package repository
 
-import "fmt"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // RepoID is a repository's name: the ordering key, 1 to 512 bytes of UTF-8.
 type RepoID string
@@ -76,6 +79,8 @@ const (
 	ReasonExpired   Reason = 2 // its time to live passed
 	ReasonRejected  Reason = 3 // a worker settled it as dead
 	ReasonRetention Reason = 4 // older than the retention, and not settled
+	ReasonPoison    Reason = 5 // failed max_attempts times, and no worker lived to say so
+	ReasonParked    Reason = 6 // waited behind a dead letter in a group that parks
 )
 
 // String is the reason as the API names it.
@@ -89,6 +94,10 @@ func (r Reason) String() string {
 		return "rejected"
 	case ReasonRetention:
 		return "retention"
+	case ReasonPoison:
+		return "poison"
+	case ReasonParked:
+		return "parked"
 	}
 	return fmt.Sprintf("reason(%d)", uint8(r))
 }
@@ -101,6 +110,19 @@ type Ref struct {
 	Offset uint32 // offset in the entry at which the packet's bytes begin
 	Length uint32 // of the packet's protobuf bytes
 	CRC    uint32 // CRC-32C of these bytes
+}
+
+func (x *Ref) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, x.Index)
+	b = binary.AppendUvarint(b, uint64(x.Base))
+	b = binary.AppendUvarint(b, uint64(x.Offset))
+	b = binary.AppendUvarint(b, uint64(x.Length))
+	return binary.LittleEndian.AppendUint32(b, x.CRC)
+}
+
+func (x *Ref) decode(d *decoder) {
+	*x = Ref{Index: d.uvarint(), Base: uint32(d.uvarint()), Offset: uint32(d.uvarint()), Length: uint32(d.uvarint())}
+	x.CRC = d.uint32()
 }
 
 // Reader is the partition's applied state, read-only. Implementations return

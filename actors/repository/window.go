@@ -169,9 +169,12 @@ type headOf struct {
 	item       runItem
 	ref        Ref
 	acceptedMs int64
+	of         Seq // of a redriven packet: the dead letter that it was
 }
 
-func (x *run) head(i int) headOf { return headOf{x.items[i], x.ref(i), x.acceptedMs} }
+func (x *run) head(i int) headOf {
+	return headOf{item: x.items[i], ref: x.ref(i), acceptedMs: x.acceptedMs}
+}
 
 // itemAfter is the first packet of a priority above seq; its seq is 0 if there is
 // none.

@@ -1,0 +1,123 @@
+package repository
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+)
+
+// DeadAction is what is to be done to dead letters.
+type DeadAction uint8
+
+// The actions. They are stored in the log: never renumber.
+const (
+	DeadRedrive DeadAction = 1
+	DeadDiscard DeadAction = 2
+)
+
+// DeadFilter names dead letters of a group, in the order of repository and number.
+type DeadFilter struct {
+	Group   GroupID
+	Repo    []byte // empty: of all
+	Seq     Seq    // 0: all of Repo
+	Reason  Reason // 0: any
+	UntilMs int64  // dead by then, in log time; 0: whenever
+	After   []byte // DeadOutcome.Next of the command before; nil at first
+}
+
+// AddDead does something to the dead letters that f names, and looks at limit of
+// the group's at most.
+func (e *EntryBuilder) AddDead(action DeadAction, f *DeadFilter, limit uint32) {
+	e.begin(cmdDead)
+	b := binary.AppendUvarint(append(e.b, byte(action)), uint64(f.Group))
+	b = appendBytes(b, f.Repo)
+	b = binary.AppendUvarint(b, uint64(f.Seq))
+	b = append(b, byte(f.Reason))
+	b = binary.AppendUvarint(b, uint64(f.UntilMs))
+	b = appendBytes(b, f.After)
+	e.b = binary.AppendUvarint(b, uint64(limit))
+	e.end()
+}
+
+// endDead redrives or discards dead letters.
+func (m *Machine) endDead(body []byte) error {
+	d := decoder{b: body}
+	action := DeadAction(d.byte())
+	f := DeadFilter{Group: GroupID(d.uvarint()), Repo: d.bytes(), Seq: Seq(d.uvarint()), Reason: Reason(d.byte())}
+	f.UntilMs, f.After = int64(d.uvarint()), d.bytes()
+	limit := d.limit()
+	if action != DeadRedrive && action != DeadDiscard {
+		d.fail()
+	}
+	if d.err != nil {
+		return fmt.Errorf("decode command about dead letters: %w", d.err)
+	}
+	out := DeadOutcome{Code: UnknownGroup}
+	if g := m.group(f.Group); g != nil {
+		var err error
+		if out, err = m.endDeadOf(g, action, &f, limit); err != nil {
+			return err
+		}
+	}
+	m.eff.Results.Dead = append(m.eff.Results.Dead, out)
+	return nil
+}
+
+func (m *Machine) endDeadOf(g *group, action DeadAction, f *DeadFilter, limit int) (out DeadOutcome, err error) {
+	list, next, err := m.named(f, limit)
+	if err != nil {
+		return out, err
+	}
+	out.Next = next
+	for i := range list {
+		done, err := false, error(nil)
+		if action == DeadRedrive {
+			done, err = m.revive(g, list[i].Repo, list[i].Seq)
+		} else {
+			done, err = m.discard(g, list[i].Repo, list[i].Seq)
+		}
+		if err != nil {
+			return out, err
+		}
+		if done {
+			out.Count++
+		}
+	}
+	return out, nil
+}
+
+// named lists the dead letters that f names, among the next limit ones.
+func (m *Machine) named(f *DeadFilter, limit int) (list []DeadLetter, next []byte, err error) {
+	prefix := bytes.Clone(appendU32(m.key(tableDead), uint32(f.Group)))
+	lower, upper := deadRange(prefix, f.Repo, f.After)
+	if f.Seq != 0 {
+		lower = bytes.Clone(m.keyDead(f.Group, string(f.Repo), f.Seq))
+		upper = append(bytes.Clone(lower), 0)
+	}
+	var failed error
+	seen := 0
+	err = m.scan(lower, upper, func(k, v []byte) bool {
+		if seen == limit {
+			next = bytes.Clone(next)
+			return false
+		}
+		x, ok := decodeDead(k[len(prefix):], v)
+		if !ok {
+			failed = &CorruptError{bytes.Clone(k), "dead letter"}
+			return false
+		}
+		seen++
+		next = append(next[:0], k[len(prefix):]...)
+		if (f.Reason == 0 || x.Reason == f.Reason) && (f.UntilMs == 0 || x.AtMs <= f.UntilMs) {
+			list = append(list, x)
+		}
+		return true
+	})
+	if failed != nil {
+		err = failed
+	}
+	if seen < limit {
+		next = nil
+	}
+	return list, next, err
+}
