@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -109,6 +110,8 @@ type Delivery struct {
 	AcceptedMs int64
 	// Redelivered: an open grant that is handed to the same worker again.
 	Redelivered bool
+	// RedriveOf is the dead letter that it was before it was redriven; 0: none.
+	RedriveOf repository.Seq
 	// Packet is the packet's protobuf bytes as sent. The receiver owns them.
 	Packet []byte
 }
@@ -182,6 +185,8 @@ type DeliveryService struct {
 	mu     sync.Mutex
 	byID   map[repository.GroupID]*consumers
 	closed bool
+
+	deadTag atomic.Uint64
 
 	worksets, grantOps, settleOps sync.Pool
 

@@ -106,7 +106,7 @@ func (k *keeper) look(next time.Duration) time.Duration {
 }
 
 // chores is the maintenance that the replicated state asks for: it expires
-// packets, sweeps what is past its retention, and drops what dedup needs no more.
+// packets, parks lanes, sweeps what is past its retention, and drops what dedup needs no more.
 // One command is under way at a time, so that a backlog of it never fills entries.
 type chores struct {
 	at   time.Duration // when to look again
@@ -140,28 +140,31 @@ func (c *chores) run(k *keeper, next time.Duration) time.Duration {
 	}
 	c.at = k.maintain(now)
 	k.tendWindows()
-	var expire, sweep, housekeep bool
+	var due repository.Due
 	err := k.p.View(func(m *repository.Machine) (err error) {
-		expire, sweep, housekeep, err = m.Due(k.d.cfg.NowMs())
+		due, err = m.Due(k.d.cfg.NowMs())
 		return err
 	})
 	if err != nil {
 		k.d.log.Error("look for maintenance", "partition", k.p.ID(), "error", err)
 		return next
 	}
-	if !expire && !sweep && !housekeep {
+	if !due.Any() {
 		return next
 	}
 	c.busy = true
 	limit := k.d.cfg.MaintainItems
 	add := func(e *repository.EntryBuilder) {
-		if expire {
+		if due.Park {
+			e.AddPark(limit)
+		}
+		if due.Expire {
 			e.AddExpire(limit)
 		}
-		if sweep {
+		if due.Sweep {
 			e.AddSweep(limit)
 		}
-		if housekeep {
+		if due.Housekeep {
 			e.AddHousekeep(limit)
 		}
 	}

@@ -159,7 +159,7 @@ func TestDeadAfterMaxAttempts(t *testing.T) {
 		w.allDone(w.want(1, "[2]"))
 		letters := d.dead(DeadQuery{Group: "g"})
 		if len(letters) != 1 || letters[0].Seq != 1 || letters[0].Reason != repository.ReasonAttempts ||
-			letters[0].Attempts != 3 || letters[0].Error != "broken" {
+			letters[0].Attempts != 3 || letters[0].Error() != "broken" {
 			t.Errorf("dead letters: %+v", letters)
 		}
 	})
@@ -174,7 +174,7 @@ func TestDeadAtOnce(t *testing.T) {
 		w.settle(done(&b[0]), dead(&b[1], "unreadable")).want("OK", "OK")
 		w.want(1, "[3]") // without a back-off
 		letters := d.dead(DeadQuery{Group: "g"})
-		if len(letters) != 1 || letters[0].Seq != 2 || letters[0].Reason != repository.ReasonRejected || letters[0].Error != "unreadable" {
+		if len(letters) != 1 || letters[0].Seq != 2 || letters[0].Reason != repository.ReasonRejected || letters[0].Error() != "unreadable" {
 			t.Errorf("dead letters: %+v", letters)
 		}
 	})

@@ -52,7 +52,7 @@ func (h *Session) take(limit, most int, dst []Delivery) []Delivery {
 		slab = data
 		dst = append(dst, Delivery{
 			Repo: x.l.repo, Seq: x.item.Seq, Token: x.l.token, Attempt: x.attempt, LeaseMs: x.l.leaseMs,
-			ExpiresMs: x.expiresMs, AcceptedMs: x.item.AcceptedMs, Redelivered: x.redelivered,
+			ExpiresMs: x.expiresMs, AcceptedMs: x.item.AcceptedMs, Redelivered: x.redelivered, RedriveOf: x.item.RedriveOf,
 			Packet: data[n:len(data):len(data)],
 		})
 		t.add(time.Duration(nowMs-x.item.AcceptedMs) * time.Millisecond)

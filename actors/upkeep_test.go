@@ -153,7 +153,7 @@ func TestDamagedPacketIsDead(t *testing.T) {
 			w.allDone(b)
 			w.allDone(w.want(1, "[3]"))
 			letters := d.dead(DeadQuery{Group: "g"})
-			if len(letters) != 1 || letters[0].Seq != 2 || letters[0].Error == "" {
+			if len(letters) != 1 || letters[0].Seq != 2 || letters[0].Error() == "" {
 				t.Errorf("dead letters: %+v", letters)
 			}
 			if !strings.Contains(d.log.String(), "sequence=2") || d.counter("waystation_actors_damaged_payloads_total") != 1 {

@@ -33,6 +33,8 @@ type Delivery struct {
 	// Redelivered: the same grant, handed to the same worker name once more
 	// after a lost connection.
 	Redelivered bool
+	// RedriveOf is the dead letter that it was before it was redriven; 0: none.
+	RedriveOf uint64
 
 	result []byte
 	crc    uint32

@@ -125,6 +125,8 @@ func (d *received) parse(message []byte) error {
 			d.Redelivered = v != 0
 		case 8:
 			d.AcceptedAt, err = parseTime(b)
+		case 9:
+			d.RedriveOf = v
 		}
 		return err
 	})

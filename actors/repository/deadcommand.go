@@ -23,6 +23,7 @@ type DeadFilter struct {
 	Reason  Reason // 0: any
 	UntilMs int64  // dead by then, in log time; 0: whenever
 	After   []byte // DeadOutcome.Next of the command before; nil at first
+	Tag     uint64 // finds the outcome among those of an entry
 }
 
 // AddDead does something to the dead letters that f names, and looks at limit of
@@ -35,6 +36,7 @@ func (e *EntryBuilder) AddDead(action DeadAction, f *DeadFilter, limit uint32) {
 	b = append(b, byte(f.Reason))
 	b = binary.AppendUvarint(b, uint64(f.UntilMs))
 	b = appendBytes(b, f.After)
+	b = binary.AppendUvarint(b, f.Tag)
 	e.b = binary.AppendUvarint(b, uint64(limit))
 	e.end()
 }
@@ -44,7 +46,7 @@ func (m *Machine) endDead(body []byte) error {
 	d := decoder{b: body}
 	action := DeadAction(d.byte())
 	f := DeadFilter{Group: GroupID(d.uvarint()), Repo: d.bytes(), Seq: Seq(d.uvarint()), Reason: Reason(d.byte())}
-	f.UntilMs, f.After = int64(d.uvarint()), d.bytes()
+	f.UntilMs, f.After, f.Tag = int64(d.uvarint()), d.bytes(), d.uvarint()
 	limit := d.limit()
 	if action != DeadRedrive && action != DeadDiscard {
 		d.fail()
@@ -59,16 +61,16 @@ func (m *Machine) endDead(body []byte) error {
 			return err
 		}
 	}
+	out.Tag = f.Tag
 	m.eff.Results.Dead = append(m.eff.Results.Dead, out)
 	return nil
 }
 
 func (m *Machine) endDeadOf(g *group, action DeadAction, f *DeadFilter, limit int) (out DeadOutcome, err error) {
-	list, next, err := m.named(f, limit)
-	if err != nil {
+	var list []DeadLetter
+	if list, out.Looked, out.Next, err = m.named(f, limit); err != nil {
 		return out, err
 	}
-	out.Next = next
 	for i := range list {
 		done, err := false, error(nil)
 		if action == DeadRedrive {
@@ -87,7 +89,7 @@ func (m *Machine) endDeadOf(g *group, action DeadAction, f *DeadFilter, limit in
 }
 
 // named lists the dead letters that f names, among the next limit ones.
-func (m *Machine) named(f *DeadFilter, limit int) (list []DeadLetter, next []byte, err error) {
+func (m *Machine) named(f *DeadFilter, limit int) (list []DeadLetter, seen int, next []byte, err error) {
 	prefix := bytes.Clone(appendU32(m.key(tableDead), uint32(f.Group)))
 	lower, upper := deadRange(prefix, f.Repo, f.After)
 	if f.Seq != 0 {
@@ -95,10 +97,8 @@ func (m *Machine) named(f *DeadFilter, limit int) (list []DeadLetter, next []byt
 		upper = append(bytes.Clone(lower), 0)
 	}
 	var failed error
-	seen := 0
 	err = m.scan(lower, upper, func(k, v []byte) bool {
 		if seen == limit {
-			next = bytes.Clone(next)
 			return false
 		}
 		x, ok := decodeDead(k[len(prefix):], v)
@@ -119,5 +119,5 @@ func (m *Machine) named(f *DeadFilter, limit int) (list []DeadLetter, next []byt
 	if seen < limit {
 		next = nil
 	}
-	return list, next, err
+	return list, seen, next, err
 }

@@ -54,7 +54,7 @@ func (m *model) parkSome(limit uint32) command {
 
 // endDead redrives or discards some dead letters.
 func (m *model) endDead() command {
-	f := DeadFilter{Group: m.anyGroup()}
+	f := DeadFilter{Group: m.anyGroup(), Tag: m.rng.Uint64()}
 	action := DeadRedrive
 	if m.rng.IntN(3) == 0 {
 		action = DeadDiscard
@@ -80,7 +80,7 @@ func (m *model) endDead() command {
 func (m *model) endDeadOf(action DeadAction, f DeadFilter, limit int) command {
 	return command{func(e *EntryBuilder) { e.AddDead(action, &f, uint32(limit)) }, func(res *Results) {
 		want, got := m.expectDead(action, &f, limit), res.Dead[0]
-		if got.Code != want.Code || got.Count != want.Count || (got.Next == nil) != (want.Next == nil) {
+		if got.Code != want.Code || got.Count != want.Count || got.Looked != want.Looked || got.Tag != f.Tag || (got.Next == nil) != (want.Next == nil) {
 			m.t.Fatalf("entry %d ends dead letters %+v: got %+v, want %+v", m.index(), f, got, want)
 		}
 		res.Dead = res.Dead[1:]
@@ -109,6 +109,7 @@ func (m *model) expectDead(action DeadAction, f *DeadFilter, limit int) (out Dea
 	if len(all) >= limit {
 		all, out.Next = all[:limit], []byte{}
 	}
+	out.Looked = len(all)
 	for _, x := range all {
 		d := x.r.lanes[f.Group].dead[x.seq]
 		if f.Reason != 0 && d.reason != f.Reason || f.UntilMs != 0 && d.at > f.UntilMs {

@@ -73,9 +73,11 @@ type Ended struct {
 
 // DeadOutcome is the outcome of one command about dead letters.
 type DeadOutcome struct {
-	Code  Code   // OK or UnknownGroup
-	Count int    // of dead letters that it was done to
-	Next  []byte // where to go on; nil: there are no more
+	Code   Code   // OK or UnknownGroup
+	Tag    uint64 // the command's
+	Looked int    // at so many dead letters
+	Count  int    // of those that it was done to
+	Next   []byte // where to go on; nil: there are no more
 }
 
 // Results is what an entry's commands came to, each kind in the order of the

@@ -102,6 +102,16 @@ func (r Reason) String() string {
 	return fmt.Sprintf("reason(%d)", uint8(r))
 }
 
+// ReasonOf is the reason that the API names so; 0: there is none.
+func ReasonOf(name string) Reason {
+	for r := ReasonAttempts; r <= ReasonParked; r++ {
+		if r.String() == name {
+			return r
+		}
+	}
+	return 0
+}
+
 // Ref says where a packet's bytes lie: in the raft log at (Index, Offset), or,
 // once that prefix is truncated, in the spill of the run that began at Base.
 type Ref struct {

@@ -178,21 +178,24 @@ func (d *leader) chores(limit uint32) bool {
 	if d.busy {
 		return false
 	}
-	expire, sweep, housekeep, err := d.g.part.machine.Due(d.g.w.logNow(d.g))
+	due, err := d.g.part.machine.Due(d.g.w.logNow(d.g))
 	d.g.w.must(err)
-	if !expire && !sweep && !housekeep {
+	if !due.Any() {
 		return false
 	}
 	d.busy = true
 	d.orders = append(d.orders, order{
 		add: func(b *repository.EntryBuilder) {
-			if expire {
+			if due.Park {
+				b.AddPark(limit)
+			}
+			if due.Expire {
 				b.AddExpire(limit)
 			}
-			if sweep {
+			if due.Sweep {
 				b.AddSweep(limit)
 			}
-			if housekeep {
+			if due.Housekeep {
 				b.AddHousekeep(limit)
 			}
 		},

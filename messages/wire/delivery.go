@@ -12,6 +12,8 @@ type DeliveryView struct {
 	LeaseExpiresMs, AcceptedMs int64
 	// Redelivered is as in Delivery.
 	Redelivered bool
+	// RedriveOf is as in Delivery; 0: left out.
+	RedriveOf uint64
 	// AddCRC writes CRC as the packet's content_crc32c, for a sender who gave
 	// none; one that the packet carries itself wins over it.
 	AddCRC bool
@@ -45,7 +47,7 @@ func AppendDelivery(b []byte, d *DeliveryView) []byte {
 func AppendDeliveryHead(b []byte, d *DeliveryView) []byte {
 	expires, accepted := timestamp(d.LeaseExpiresMs), timestamp(d.AcceptedMs)
 	size := sizeUint(d.Sequence) + sizeUint(uint64(d.Attempt)) + sizeUint(d.LeaseToken) +
-		sizeUint(uint64(d.LeaseMs)) + sizeTime(expires) + sizeBool(d.Redelivered) + sizeTime(accepted) +
+		sizeUint(uint64(d.LeaseMs)) + sizeTime(expires) + sizeBool(d.Redelivered) + sizeTime(accepted) + sizeUint(d.RedriveOf) +
 		sizeLen(sizeEmbedded(d.Packet, d.AddCRC))
 	b = appendLen(b, 1<<3|byte(bytes), size)
 	b = appendUint(b, 2<<3|byte(varint), d.Sequence)
@@ -55,6 +57,7 @@ func AppendDeliveryHead(b []byte, d *DeliveryView) []byte {
 	b = appendTime(b, 6<<3|byte(bytes), expires)
 	b = appendBool(b, 7<<3|byte(varint), d.Redelivered)
 	b = appendTime(b, 8<<3|byte(bytes), accepted)
+	b = appendUint(b, 9<<3|byte(varint), d.RedriveOf)
 	return appendPacketHead(b, d.Packet, d.AddCRC, d.CRC)
 }
 

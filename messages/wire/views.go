@@ -25,6 +25,8 @@ func (d *DeliveryView) Parse(message []byte) error {
 			d.Redelivered = s.value != 0
 		case 8<<3 | bytes:
 			ok = accepted.merge(s.bytes)
+		case 9<<3 | varint:
+			d.RedriveOf = s.value
 		}
 	}
 	if !ok || s.bad {

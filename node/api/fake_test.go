@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -123,6 +124,7 @@ func fields(p *wire.Packet) wire.PacketFields {
 
 // fakeDelivery has one packet for whoever asks.
 type fakeDelivery struct {
+	orders     []actors.DeadOrder
 	err        error
 	session    *fakeSession
 	lastPull   actors.PullConfig
@@ -230,8 +232,24 @@ func (d *fakeDelivery) Repository(_ context.Context, repo string) (*actors.Repos
 
 func (d *fakeDelivery) DeadLetters(_ context.Context, q actors.DeadQuery) ([]actors.DeadLetter, string, error) {
 	return []actors.DeadLetter{{PacketID: "p1", DeadLetter: repository.DeadLetter{
-		Repo: "acme/api", Seq: 7, Reason: repository.ReasonAttempts, Attempts: 5, Error: "exit 1", AtMs: accepted,
+		Repo: "acme/api", Seq: 7, Reason: repository.ReasonAttempts, Attempts: 5, AtMs: accepted, RedriveOf: 3,
+		Failures: []repository.Failure{{AtMs: accepted - 1000, Silent: true, Error: "lease expired"}, {AtMs: accepted, Error: "exit 1"}},
 	}}}, "next:" + q.Cursor + q.Repo + q.Reason, d.err
+}
+
+// EndDead does to five dead letters what is ordered, at most two of them at a time.
+func (d *fakeDelivery) EndDead(_ context.Context, o actors.DeadOrder) (done actors.DeadDone, err error) {
+	d.orders = append(d.orders, o)
+	if d.err != nil {
+		return done, d.err
+	}
+	at, _ := strconv.Atoi(o.Cursor)
+	done.Looked = min(5-at, int(o.Limit), 2)
+	done.Count = done.Looked
+	if at += done.Looked; at < 5 {
+		done.Next = strconv.Itoa(at)
+	}
+	return done, nil
 }
 
 // fakeSession hands out what is put into it.

@@ -59,6 +59,12 @@ func (g *GRPC) Register(r grpc.ServiceRegistrar) {
 			unary("ListDeadLetters", func(ctx context.Context, q *waystationv1.ListDeadLettersRequest) (any, error) {
 				return g.calls.deadLetters(ctx, q)
 			}),
+			unary("RedriveDeadLetters", func(ctx context.Context, q *waystationv1.RedriveDeadLettersRequest) (any, error) {
+				return g.calls.redriveDead(ctx, q)
+			}),
+			unary("DiscardDeadLetters", func(ctx context.Context, q *waystationv1.DiscardDeadLettersRequest) (any, error) {
+				return g.calls.discardDead(ctx, q)
+			}),
 			unary("DrainNode", func(ctx context.Context, q *waystationv1.DrainNodeRequest) (any, error) {
 				return &waystationv1.DrainNodeResponse{}, g.calls.cluster.Drain(ctx, q.GetNode(), q.GetUndo())
 			}),

@@ -121,6 +121,7 @@ func TestInvalidUTF8InEveryCall(t *testing.T) {
 		waystationv1.Waystation_Renew_FullMethodName, waystationv1.Waystation_LookupPacket_FullMethodName,
 		waystationv1.Waystation_ReadPackets_FullMethodName, waystationv1.Waystation_OpenProducer_FullMethodName,
 		waystationv1.Waystation_GetRepository_FullMethodName, waystationv1.Waystation_ListDeadLetters_FullMethodName,
+		waystationv1.Waystation_RedriveDeadLetters_FullMethodName, waystationv1.Waystation_DiscardDeadLetters_FullMethodName,
 	} {
 		for name, message := range map[string][]byte{"not UTF-8": bad, "garbage": {0xff, 0xff}} {
 			err := conn.Invoke(t.Context(), method, &codec.Raw{Bytes: message}, &codec.Raw{}, raw)
@@ -212,6 +213,14 @@ func TestCallsOverGRPC(t *testing.T) {
 	dead, err := c.ListDeadLetters(ctx, &waystationv1.ListDeadLettersRequest{Group: "ci"})
 	if err != nil || dead.GetDead()[0].GetReason() != "attempts" || dead.GetCursor() != "next:" {
 		t.Errorf("dead letters: %v, %v", dead, err)
+	}
+	redriven, err := c.RedriveDeadLetters(ctx, &waystationv1.RedriveDeadLettersRequest{Group: "ci", RepoId: "r", Sequence: 7, Reason: "poison", Limit: 4})
+	if err != nil || redriven.GetRedriven() != 4 || redriven.GetCursor() != "4" {
+		t.Errorf("redrive: %v, %v", redriven, err)
+	}
+	discarded, err := c.DiscardDeadLetters(ctx, &waystationv1.DiscardDeadLettersRequest{Group: "ci", Cursor: "2"})
+	if err != nil || discarded.GetDiscarded() != 3 || discarded.GetCursor() != "" {
+		t.Errorf("discard: %v, %v", discarded, err)
 	}
 	epoch, err := c.OpenProducer(ctx, &waystationv1.OpenProducerRequest{Producer: "abc"})
 	if err != nil || epoch.GetEpoch() != 3 || epoch.GetProducer() != "abc" {

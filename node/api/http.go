@@ -55,8 +55,8 @@ func NewHTTP(calls *Calls, cfg HTTPConfig) *HTTP {
 		"settle":       {post: h.settle},
 		"renew":        {post: h.renew},
 		"dead":         {get: h.dead},
-		"dead/redrive": {post: notBuilt},
-		"dead/discard": {post: notBuilt},
+		"dead/redrive": {post: h.redrive},
+		"dead/discard": {post: h.discard},
 	}
 	return h
 }
@@ -162,8 +162,4 @@ func profile(w http.ResponseWriter, r *http.Request, _ params) error {
 		pprof.Index(w, r)
 	}
 	return nil
-}
-
-func notBuilt(http.ResponseWriter, *http.Request, params) error {
-	return &callError{Code: codeUnimplemented, Message: "is not available in this version"}
 }

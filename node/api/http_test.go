@@ -70,7 +70,11 @@ func TestAnswers(t *testing.T) {
 		},
 		{"POST", "/v1/groups/ci/settle", `{}`, 200, `{"results":[]}`},
 		{"GET", "/v1/groups/ci/dead?repo=r&reason=attempts&limit=5&cursor=c", "", 200, `{"dead":[{"repo_id":"acme/api","sequence":"7","packet_id":"p1",
-			"reason":"attempts","attempts":5,"last_error":"exit 1","at":"2026-09-21T14:13:20Z"}],"cursor":"next:crattempts"}`},
+			"reason":"attempts","attempts":5,"last_error":"exit 1","at":"2026-09-21T14:13:20Z","redrive_of":"3","failures":[
+			{"at":"2026-09-21T14:13:19Z","error":"lease expired","silent":true},{"at":"2026-09-21T14:13:20Z","error":"exit 1","silent":false}]}],"cursor":"next:crattempts"}`},
+		{"POST", "/v1/groups/ci/dead/redrive", ``, 200, `{"redriven":"5","cursor":""}`},
+		{"POST", "/v1/groups/ci/dead/redrive", `{"repo_id":"r","reason":"poison","rate":1000,"limit":3}`, 200, `{"redriven":"3","cursor":"3"}`},
+		{"POST", "/v1/groups/ci/dead/discard", `{"repo_id":"r","sequence":"7","until":"2026-09-21T14:13:20Z","cursor":"4"}`, 200, `{"discarded":"1","cursor":""}`},
 		{"GET", "/v1/cluster", "", 200, `{"cluster_id":"c1","name":"waystation","nodes":[{"id":"n1","name":"vm","state":"up",
 			"addresses":{"grpc":"127.0.0.1:7400","http":"127.0.0.1:7401"},"version":"1","zone":"","leaders":1,"replicas":1}],
 			"partitions":[{"id":0,"leader":"n1","voters":["n1"],"learners":[],"applied":"5","durable_copies":1}]}`},
@@ -167,8 +171,9 @@ func TestRoutesThatAreNone(t *testing.T) {
 		{"DELETE", "/v1/cluster", 405, "GET, HEAD"},
 		{"GET", "/v1/groups/ci/pull", 405, "POST"},
 		{"POST", "/v1/groups/ci/dead", 405, "GET, HEAD"},
-		{"POST", "/v1/groups/ci/dead/redrive", 501, ""},
-		{"POST", "/v1/groups/ci/dead/discard", 501, ""},
+		{"GET", "/v1/groups/ci/dead/redrive", 405, "POST"},
+		{"GET", "/v1/groups/ci/dead/discard", 405, "POST"},
+		{"POST", "/v1/groups/ci/dead/revive", 404, ""},
 	} {
 		status, header, body := f.do(t, x.method, x.path, "")
 		if status != x.status || header.Get("Allow") != x.allow || !strings.Contains(body, `{"error":{"code":"`) {

@@ -194,22 +194,3 @@ func (h *HTTP) readPackets(w http.ResponseWriter, r *http.Request, p params) err
 	h.write(w, http.StatusOK, ReadJSON(&resp))
 	return nil
 }
-
-func (h *HTTP) dead(w http.ResponseWriter, r *http.Request, p params) error {
-	values, err := query(r, "repo", "reason", "limit", "cursor")
-	if err != nil {
-		return err
-	}
-	limit, err := number(values, "limit", 32)
-	if err != nil {
-		return err
-	}
-	resp, err := h.calls.deadLetters(r.Context(), &waystationv1.ListDeadLettersRequest{
-		Group: p.group, RepoId: values.Get("repo"), Reason: values.Get("reason"), Limit: uint32(limit), Cursor: values.Get("cursor"),
-	})
-	if err != nil {
-		return err
-	}
-	h.write(w, http.StatusOK, DeadLettersJSON(resp))
-	return nil
-}

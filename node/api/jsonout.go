@@ -101,6 +101,8 @@ type jsonDelivery struct {
 	LeaseMs        uint32 `json:"lease_ms"`
 	LeaseExpiresAt string `json:"lease_expires_at"`
 	Redelivered    bool   `json:"redelivered"`
+	// RedriveOf is the dead letter that it was before it was redriven.
+	RedriveOf uint64 `json:"redrive_of,string,omitempty"`
 }
 
 type jsonPull struct {
@@ -113,7 +115,7 @@ func pullJSON(resp *waystationv1.PullResponse) jsonPull {
 		out.Deliveries = append(out.Deliveries, jsonDelivery{
 			jsonPacket: packetJSON(d.GetPacket(), d.GetSequence(), d.GetAcceptedAt()),
 			Attempt:    d.GetAttempt(), LeaseToken: d.GetLeaseToken(), LeaseMs: d.GetLeaseMs(),
-			LeaseExpiresAt: stamp(d.GetLeaseExpiresAt()), Redelivered: d.GetRedelivered(),
+			LeaseExpiresAt: stamp(d.GetLeaseExpiresAt()), Redelivered: d.GetRedelivered(), RedriveOf: d.GetRedriveOf(),
 		})
 	}
 	return out
@@ -234,34 +236,6 @@ func RepoJSON(resp *waystationv1.GetRepositoryResponse) RepositoryJSON {
 			j.LeasedUntil = &t
 		}
 		out.Groups = append(out.Groups, j)
-	}
-	return out
-}
-
-type jsonDead struct {
-	RepoID    string `json:"repo_id"`
-	Sequence  uint64 `json:"sequence,string"`
-	PacketID  string `json:"packet_id"`
-	Reason    string `json:"reason"`
-	Attempts  uint32 `json:"attempts"`
-	LastError string `json:"last_error"`
-	At        string `json:"at"`
-}
-
-// DeadJSON is one page of a group's dead letters.
-type DeadJSON struct {
-	Dead   []jsonDead `json:"dead"`
-	Cursor string     `json:"cursor"`
-}
-
-// DeadLettersJSON is what GET /v1/groups/{group}/dead answers.
-func DeadLettersJSON(resp *waystationv1.ListDeadLettersResponse) DeadJSON {
-	out := DeadJSON{Dead: make([]jsonDead, 0, len(resp.GetDead())), Cursor: resp.GetCursor()}
-	for _, d := range resp.GetDead() {
-		out.Dead = append(out.Dead, jsonDead{
-			RepoID: d.GetRepoId(), Sequence: d.GetSequence(), PacketID: d.GetPacketId(), Reason: d.GetReason(),
-			Attempts: d.GetAttempts(), LastError: d.GetLastError(), At: stamp(d.GetAt()),
-		})
 	}
 	return out
 }

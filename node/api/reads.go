@@ -12,12 +12,13 @@ import (
 	"github.com/waystation/waystation/messages/wire"
 )
 
-// Reads looks at what is there. actors.DeliveryService does it.
+// Reads looks at what is there, and ends dead letters. actors.DeliveryService does it.
 type Reads interface {
 	Lookup(ctx context.Context, repo string, seq repository.Seq, id string) (*actors.PacketInfo, error)
 	ReadPackets(ctx context.Context, repo string, from repository.Seq, limit uint32) ([]actors.StoredPacket, repository.Seq, error)
 	Repository(ctx context.Context, repo string) (*actors.RepositoryInfo, error)
 	DeadLetters(ctx context.Context, q actors.DeadQuery) ([]actors.DeadLetter, string, error)
+	EndDead(ctx context.Context, o actors.DeadOrder) (actors.DeadDone, error)
 }
 
 // lookup answers a LookupPacketResponse, with the packet's bytes as they were sent.
@@ -84,24 +85,6 @@ func (c *Calls) repository(ctx context.Context, q *waystationv1.GetRepositoryReq
 				Low:    uint64(g.Cursors[repository.RankLow]),
 			},
 		})
-	}
-	return out, nil
-}
-
-func (c *Calls) deadLetters(ctx context.Context, q *waystationv1.ListDeadLettersRequest) (*waystationv1.ListDeadLettersResponse, error) {
-	list, next, err := c.delivery.DeadLetters(ctx, actors.DeadQuery{
-		Group: q.GetGroup(), Repo: q.GetRepoId(), Reason: q.GetReason(), Limit: q.GetLimit(), Cursor: q.GetCursor(),
-	})
-	if err != nil {
-		return nil, err
-	}
-	out := &waystationv1.ListDeadLettersResponse{Cursor: next, Dead: make([]*waystationv1.DeadLetter, len(list))}
-	for i := range list {
-		x := &list[i]
-		out.Dead[i] = &waystationv1.DeadLetter{
-			RepoId: x.Repo, Sequence: uint64(x.Seq), PacketId: x.PacketID, Reason: x.Reason.String(),
-			Attempts: x.Attempts, LastError: x.Error, At: msStamp(x.AtMs),
-		}
 	}
 	return out, nil
 }

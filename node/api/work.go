@@ -231,7 +231,7 @@ func deliveriesSize(list []actors.Delivery) (size int) {
 func deliveryView(d *actors.Delivery) wire.DeliveryView {
 	return wire.DeliveryView{
 		Packet: d.Packet, Sequence: uint64(d.Seq), LeaseToken: uint64(d.Token), Attempt: d.Attempt, LeaseMs: d.LeaseMs,
-		LeaseExpiresMs: d.ExpiresMs, AcceptedMs: d.AcceptedMs, Redelivered: d.Redelivered,
+		LeaseExpiresMs: d.ExpiresMs, AcceptedMs: d.AcceptedMs, Redelivered: d.Redelivered, RedriveOf: uint64(d.RedriveOf),
 	}
 }
 

@@ -65,7 +65,7 @@ func commands() []command {
 		{"status", "", "show the cluster and its partitions", runStatus},
 		{"repo", "R", "show a repository's head, backlog and cursors", runRepo},
 		{"tail", "R", "show a repository's last packets, and follow with -f", runTail},
-		{"dead", "list --group G", "list a group's dead letters", runDead},
+		{"dead", "list|redrive|discard --group G", "list a group's dead letters, give them another life, or end them", runDead},
 		{"nodes", "", "show the nodes, and what moves between them", runNodes},
 		{"drain", "NODE", "have a node give what it has to the others", runDrain},
 		{"remove", "NODE", "end a node's membership for good", runRemove},

@@ -281,6 +281,15 @@ func TestWork(t *testing.T) {
 	if r := cli(t, "", "dead", "list", "--group", "ci"); r.code != 0 || len(r.lines()) != 3 {
 		t.Errorf("dead letters: %+v", r)
 	}
+	if r := cli(t, "", "dead", "redrive", "--group", "ci", "--reason", "attempts", "--rate", "100"); r.code != 0 || r.out != "redriven: 1\n" {
+		t.Errorf("redrive: %+v", r)
+	}
+	if r := cli(t, "", "dead", "discard", "--group", "ci", "--all", "--output", "json"); r.code != 0 || !strings.Contains(r.out, `"discarded":"1"`) {
+		t.Errorf("discard: %+v", r)
+	}
+	if r := cli(t, "", "dead", "list", "--group", "ci"); r.code != 0 || len(r.lines()) != 1 {
+		t.Errorf("dead letters that are left: %+v", r)
+	}
 }
 
 func TestWorkEndsAfterMax(t *testing.T) {
@@ -379,7 +388,9 @@ func TestUsageAndReach(t *testing.T) {
 		"unknown command":    {[]string{"serv"}, 2, "serv"},
 		"serve":              {[]string{"serve"}, 2, "without a subcommand"},
 		"later command":      {[]string{"group"}, 2, "not available in this version"},
-		"later subcommand":   {[]string{"dead", "redrive"}, 2, "not available in this version"},
+		"redrive nothing":    {[]string{"dead", "redrive", "--group", "ci"}, 2, "--all"},
+		"redrive one of all": {[]string{"dead", "redrive", "--group", "ci", "--sequence", "3"}, 2, "--repo"},
+		"discard of nobody":  {[]string{"dead", "discard", "--all"}, 2, "--group"},
 		"dead what":          {[]string{"dead"}, 2, "dead list"},
 		"dead else":          {[]string{"dead", "x"}, 2, "unknown subcommand"},
 		"dead without group": {[]string{"dead", "list"}, 2, "--group"},

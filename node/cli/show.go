@@ -203,60 +203,6 @@ func runRepo(ctx context.Context, s Streams, args []string) error {
 	})
 }
 
-func runDead(ctx context.Context, s Streams, args []string) error {
-	if len(args) == 0 {
-		return usagef("dead: want a subcommand, as in: dead list --group ci")
-	}
-	switch args[0] {
-	case "list":
-		return runDeadList(ctx, s, args[1:])
-	case "redrive", "discard":
-		return usagef("dead %s is not available in this version", args[0])
-	case "--help", "-h":
-		return runDeadList(ctx, s, args)
-	}
-	return usagef("dead: unknown subcommand %q: there is list", args[0])
-}
-
-func runDeadList(ctx context.Context, s Streams, args []string) error {
-	fs, output := flags("dead list")
-	addr := addrFlag(fs)
-	req := &waystationv1.ListDeadLettersRequest{}
-	fs.StringVar(&req.Group, "group", "", "`group` whose dead letters are listed (required)")
-	fs.StringVar(&req.RepoId, "repo", "", "`repository`: only its")
-	fs.StringVar(&req.Reason, "reason", "", "`reason`: attempts, expired, rejected or retention")
-	fs.Uint32Var(&req.Limit, "limit", 100, "at most so `many`, up to 1000")
-	fs.StringVar(&req.Cursor, "cursor", "", "`cursor` that the page before ended with")
-	if err := parse(s, fs, args, "dead list --group G [flags]"); err != nil {
-		return helped(err)
-	}
-	if req.GetGroup() == "" || fs.NArg() > 0 {
-		return usagef("dead list: --group is required, and there are no arguments")
-	}
-	n, err := look(ctx, s, *addr)
-	if err != nil {
-		return err
-	}
-	defer n.close()
-	answer, err := call(ctx, n, n.ListDeadLetters, req)
-	if err != nil {
-		return err
-	}
-	if *output == "json" {
-		return printJSON(s.Out, api.DeadLettersJSON(answer))
-	}
-	return table(s.Out, func(w io.Writer) {
-		fmt.Fprintf(w, "REPOSITORY\tSEQUENCE\tREASON\tATTEMPTS\tAT\tLAST ERROR\n")
-		for _, d := range answer.GetDead() {
-			fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%s\t%s\n", printable(d.GetRepoId()), d.GetSequence(), d.GetReason(), d.GetAttempts(),
-				d.GetAt().AsTime().Local().Format(time.DateTime), preview([]byte(d.GetLastError()), 80))
-		}
-		if answer.GetCursor() != "" {
-			fmt.Fprintf(w, "\nmore with --cursor %s\n", answer.GetCursor())
-		}
-	})
-}
-
 // printable keeps what a stranger wrote from driving the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {

@@ -184,7 +184,7 @@ func TestDeadLettersOfAllPartitions(t *testing.T) {
 					t.Errorf("%d letters in a page of %d", len(list), limit)
 				}
 				for _, x := range list {
-					all += fmt.Sprintln(x.Repo, x.Seq, x.Reason, x.Attempts, x.Error, x.PacketID)
+					all += fmt.Sprintln(x.Repo, x.Seq, x.Reason, x.Attempts, x.Error(), x.PacketID)
 					count++
 				}
 				if cursor = next; cursor == "" {
@@ -205,5 +205,31 @@ func TestDeadLettersOfAllPartitions(t *testing.T) {
 		if _, _, err := n.router.Delivery().DeadLetters(t.Context(), actors.DeadQuery{Group: "g", Cursor: "rubbish"}); refusalIn(err).Field != "cursor" {
 			t.Errorf("node %d, a made-up cursor: %v", at, err)
 		}
+	}
+	for at, action := range []repository.DeadAction{repository.DeadRedrive, repository.DeadDiscard} {
+		c.endDead(t, c.nodes[at], action, testPartitions*each/2)
+	}
+	for _, x := range c.pulled("") {
+		if x.RedriveOf != 1 || x.Seq != 2 {
+			t.Errorf("redriven: %s %d of %d", x.Repo, x.Seq, x.RedriveOf)
+		}
+	}
+}
+
+// endDead does to some dead letters, through a node that leads a part of them, what
+// action says.
+func (c *trio) endDead(t *testing.T, n *node, action repository.DeadAction, most int) {
+	t.Helper()
+	count, o := 0, actors.DeadOrder{Action: action, DeadQuery: actors.DeadQuery{Group: "g"}}
+	for count < most {
+		o.Limit = uint32(min(7, most-count))
+		done, err := n.router.Delivery().EndDead(t.Context(), o)
+		if err != nil || done.Looked > int(o.Limit) || done.Looked == 0 {
+			t.Fatalf("%+v: %+v, %v", o, done, err)
+		}
+		count, o.Cursor = count+done.Count, done.Next
+	}
+	if count != most {
+		t.Errorf("%d dead letters, want %d", count, most)
 	}
 }

@@ -170,7 +170,7 @@ func (d *deliverStream) send() (bool, error) {
 		x := &list[i]
 		b = wire.AppendDelivery(b, &wire.DeliveryView{
 			Packet: x.Packet, Sequence: uint64(x.Seq), LeaseToken: uint64(x.Token), Attempt: x.Attempt, LeaseMs: x.LeaseMs,
-			LeaseExpiresMs: x.ExpiresMs, AcceptedMs: x.AcceptedMs, Redelivered: x.Redelivered,
+			LeaseExpiresMs: x.ExpiresMs, AcceptedMs: x.AcceptedMs, Redelivered: x.Redelivered, RedriveOf: uint64(x.RedriveOf),
 		})
 	}
 	if err := d.stream.SendMsg(&codec.Raw{Bytes: b}); err != nil {

@@ -2,8 +2,6 @@ package route
 
 import (
 	"context"
-	"strconv"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -134,92 +132,4 @@ func stampMs(t *timestamppb.Timestamp) int64 {
 		return 0
 	}
 	return t.AsTime().UnixMilli()
-}
-
-// DeadLetters implements api.Reads. Pages go through the partitions in order,
-// whoever leads them: the cursor says in which one the next begins.
-func (x routedDelivery) DeadLetters(ctx context.Context, q actors.DeadQuery) (dead []actors.DeadLetter, next string, err error) {
-	r := x.r
-	if r.table.Load().here || q.Limit > maxDead {
-		return r.delivery.DeadLetters(ctx, q) // which says what is wrong with it
-	}
-	limit := q.Limit
-	if limit == 0 {
-		limit = defaultDead
-	}
-	at, whole := 0, q.Repo == ""
-	if !whole {
-		at = int(r.partitionOf([]byte(q.Repo)))
-	}
-	if q.Cursor != "" {
-		n, ok := r.partitionIn(q.Cursor)
-		if !ok || !whole && n != at {
-			return nil, "", &actors.Refusal{Code: actors.CodeInvalidArgument, Field: "cursor", Message: "is not one that this list returned"}
-		}
-		at = n
-	} else if whole {
-		q.Cursor = "0."
-	}
-	for {
-		q.Limit = limit - uint32(len(dead))
-		page, cursor, err := r.deadAt(ctx, repository.PartitionID(at), q)
-		if err != nil {
-			return nil, "", err
-		}
-		dead = append(dead, page...)
-		if cursor == "" || !whole || len(dead) >= int(limit) {
-			return dead, cursor, nil
-		}
-		n, ok := r.partitionIn(cursor)
-		if !ok || n < at || n == at && len(page) == 0 {
-			return dead, cursor, nil // the node has its reason to stop here
-		}
-		at, q.Cursor = n, cursor
-	}
-}
-
-// partitionIn is the partition that a cursor begins in.
-func (r *Router) partitionIn(cursor string) (p int, ok bool) {
-	number, _, _ := strings.Cut(cursor, ".")
-	p, err := strconv.Atoi(number)
-	return p, err == nil && p >= 0 && p < r.cfg.Partitions
-}
-
-// The bounds of a page of dead letters, as in actors.
-const (
-	defaultDead = 100
-	maxDead     = 1000
-)
-
-func (r *Router) deadAt(ctx context.Context, p repository.PartitionID, q actors.DeadQuery) ([]actors.DeadLetter, string, error) {
-	to, err := r.placeOf(p)
-	if err != nil {
-		return nil, "", err
-	}
-	if to.addr == "" {
-		return r.delivery.DeadLetters(ctx, q)
-	}
-	var a waystationv1.ListDeadLettersResponse
-	err = r.call(ctx, to, p, waystationv1.Waystation_ListDeadLetters_FullMethodName, &waystationv1.ListDeadLettersRequest{
-		Group: q.Group, RepoId: q.Repo, Reason: q.Reason, Limit: q.Limit, Cursor: q.Cursor,
-	}, &a)
-	if err != nil {
-		return nil, "", err
-	}
-	list := make([]actors.DeadLetter, len(a.GetDead()))
-	for i, d := range a.GetDead() {
-		x := &list[i]
-		x.Repo, x.Seq, x.PacketID = d.GetRepoId(), repository.Seq(d.GetSequence()), d.GetPacketId()
-		x.Reason, x.Attempts, x.Error, x.AtMs = reasonOf(d.GetReason()), d.GetAttempts(), d.GetLastError(), stampMs(d.GetAt())
-	}
-	return list, a.GetCursor(), nil
-}
-
-func reasonOf(name string) repository.Reason {
-	for r := repository.ReasonAttempts; r <= repository.ReasonRetention; r++ {
-		if r.String() == name {
-			return r
-		}
-	}
-	return 0
 }

@@ -301,7 +301,7 @@ func deliveries(raw [][]byte) ([]actors.Delivery, error) {
 		}
 		list[i] = actors.Delivery{
 			Repo: string(repo), Seq: repository.Seq(v.Sequence), Token: repository.Token(v.LeaseToken), Attempt: v.Attempt, LeaseMs: v.LeaseMs,
-			ExpiresMs: v.LeaseExpiresMs, AcceptedMs: v.AcceptedMs, Redelivered: v.Redelivered, Packet: v.Packet,
+			ExpiresMs: v.LeaseExpiresMs, AcceptedMs: v.AcceptedMs, Redelivered: v.Redelivered, RedriveOf: repository.Seq(v.RedriveOf), Packet: v.Packet,
 		}
 	}
 	return list, nil

@@ -1253,7 +1253,9 @@ type Delivery struct {
 	// Redelivered: an open grant handed again to the same worker.
 	Redelivered bool `protobuf:"varint,7,opt,name=redelivered,proto3" json:"redelivered,omitempty"`
 	// AcceptedAt is the log time of acceptance.
-	AcceptedAt    *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=accepted_at,json=acceptedAt,proto3" json:"accepted_at,omitempty"`
+	AcceptedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=accepted_at,json=acceptedAt,proto3" json:"accepted_at,omitempty"`
+	// RedriveOf is the dead letter that it was before it was redriven; 0: none.
+	RedriveOf     uint64 `protobuf:"varint,9,opt,name=redrive_of,json=redriveOf,proto3" json:"redrive_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1342,6 +1344,13 @@ func (x *Delivery) GetAcceptedAt() *timestamppb.Timestamp {
 		return x.AcceptedAt
 	}
 	return nil
+}
+
+func (x *Delivery) GetRedriveOf() uint64 {
+	if x != nil {
+		return x.RedriveOf
+	}
+	return 0
 }
 
 type Settlement struct {
@@ -2831,12 +2840,16 @@ type DeadLetter struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	RepoId   string                 `protobuf:"bytes,1,opt,name=repo_id,json=repoId,proto3" json:"repo_id,omitempty"`
 	Sequence uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// Reason is one of attempts, expired, rejected, retention.
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
-	Attempts      uint32                 `protobuf:"varint,4,opt,name=attempts,proto3" json:"attempts,omitempty"`
-	LastError     string                 `protobuf:"bytes,5,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
-	At            *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=at,proto3" json:"at,omitempty"`
-	PacketId      string                 `protobuf:"bytes,7,opt,name=packet_id,json=packetId,proto3" json:"packet_id,omitempty"`
+	// Reason is one of attempts, expired, rejected, retention, poison, parked.
+	Reason    string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Attempts  uint32                 `protobuf:"varint,4,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	LastError string                 `protobuf:"bytes,5,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	At        *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=at,proto3" json:"at,omitempty"`
+	PacketId  string                 `protobuf:"bytes,7,opt,name=packet_id,json=packetId,proto3" json:"packet_id,omitempty"`
+	// Failures are the last attempts, oldest first: at most 10.
+	Failures []*Failure `protobuf:"bytes,8,rep,name=failures,proto3" json:"failures,omitempty"`
+	// RedriveOf is the dead letter that it was before it was redriven; 0: none.
+	RedriveOf     uint64 `protobuf:"varint,9,opt,name=redrive_of,json=redriveOf,proto3" json:"redrive_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2920,6 +2933,404 @@ func (x *DeadLetter) GetPacketId() string {
 	return ""
 }
 
+func (x *DeadLetter) GetFailures() []*Failure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
+func (x *DeadLetter) GetRedriveOf() uint64 {
+	if x != nil {
+		return x.RedriveOf
+	}
+	return 0
+}
+
+// Failure is one attempt that failed.
+type Failure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	Error string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`
+	// Silent: the lease ran out, and no worker said anything.
+	Silent        bool `protobuf:"varint,3,opt,name=silent,proto3" json:"silent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Failure) Reset() {
+	*x = Failure{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Failure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Failure) ProtoMessage() {}
+
+func (x *Failure) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Failure.ProtoReflect.Descriptor instead.
+func (*Failure) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *Failure) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Failure) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *Failure) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
+}
+
+type RedriveDeadLettersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// RepoId: only this repository's; empty: all.
+	RepoId string `protobuf:"bytes,2,opt,name=repo_id,json=repoId,proto3" json:"repo_id,omitempty"`
+	// Sequence: only this one, of repo_id; 0: all.
+	Sequence uint64 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Reason: only those of this reason; empty: of any.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Rate: at most so many a second; 0: as fast as it goes.
+	Rate uint32 `protobuf:"varint,5,opt,name=rate,proto3" json:"rate,omitempty"`
+	// Limit: look at so many dead letters at most; 0: at all.
+	Limit uint32 `protobuf:"varint,6,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Cursor of the answer before; empty: from the first.
+	Cursor string `protobuf:"bytes,7,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// Until: only those that were dead by then; none: by the time of the call.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedriveDeadLettersRequest) Reset() {
+	*x = RedriveDeadLettersRequest{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedriveDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedriveDeadLettersRequest) ProtoMessage() {}
+
+func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedriveDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*RedriveDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *RedriveDeadLettersRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *RedriveDeadLettersRequest) GetRepoId() string {
+	if x != nil {
+		return x.RepoId
+	}
+	return ""
+}
+
+func (x *RedriveDeadLettersRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *RedriveDeadLettersRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *RedriveDeadLettersRequest) GetRate() uint32 {
+	if x != nil {
+		return x.Rate
+	}
+	return 0
+}
+
+func (x *RedriveDeadLettersRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *RedriveDeadLettersRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+func (x *RedriveDeadLettersRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+type RedriveDeadLettersResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Redriven uint64                 `protobuf:"varint,1,opt,name=redriven,proto3" json:"redriven,omitempty"`
+	// Cursor goes on where limit ended it; empty at the end.
+	Cursor string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// Looked: at so many dead letters.
+	Looked        uint64 `protobuf:"varint,3,opt,name=looked,proto3" json:"looked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedriveDeadLettersResponse) Reset() {
+	*x = RedriveDeadLettersResponse{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedriveDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedriveDeadLettersResponse) ProtoMessage() {}
+
+func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedriveDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*RedriveDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *RedriveDeadLettersResponse) GetRedriven() uint64 {
+	if x != nil {
+		return x.Redriven
+	}
+	return 0
+}
+
+func (x *RedriveDeadLettersResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+func (x *RedriveDeadLettersResponse) GetLooked() uint64 {
+	if x != nil {
+		return x.Looked
+	}
+	return 0
+}
+
+// DiscardDeadLettersRequest names dead letters as RedriveDeadLettersRequest does.
+type DiscardDeadLettersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	RepoId        string                 `protobuf:"bytes,2,opt,name=repo_id,json=repoId,proto3" json:"repo_id,omitempty"`
+	Sequence      uint64                 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Reason        string                 `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Limit         uint32                 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	Cursor        string                 `protobuf:"bytes,6,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Until         *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardDeadLettersRequest) Reset() {
+	*x = DiscardDeadLettersRequest{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardDeadLettersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardDeadLettersRequest) ProtoMessage() {}
+
+func (x *DiscardDeadLettersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardDeadLettersRequest.ProtoReflect.Descriptor instead.
+func (*DiscardDeadLettersRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *DiscardDeadLettersRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *DiscardDeadLettersRequest) GetRepoId() string {
+	if x != nil {
+		return x.RepoId
+	}
+	return ""
+}
+
+func (x *DiscardDeadLettersRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *DiscardDeadLettersRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DiscardDeadLettersRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *DiscardDeadLettersRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+func (x *DiscardDeadLettersRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+type DiscardDeadLettersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Discarded     uint64                 `protobuf:"varint,1,opt,name=discarded,proto3" json:"discarded,omitempty"`
+	Cursor        string                 `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Looked        uint64                 `protobuf:"varint,3,opt,name=looked,proto3" json:"looked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardDeadLettersResponse) Reset() {
+	*x = DiscardDeadLettersResponse{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardDeadLettersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardDeadLettersResponse) ProtoMessage() {}
+
+func (x *DiscardDeadLettersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardDeadLettersResponse.ProtoReflect.Descriptor instead.
+func (*DiscardDeadLettersResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *DiscardDeadLettersResponse) GetDiscarded() uint64 {
+	if x != nil {
+		return x.Discarded
+	}
+	return 0
+}
+
+func (x *DiscardDeadLettersResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+func (x *DiscardDeadLettersResponse) GetLooked() uint64 {
+	if x != nil {
+		return x.Looked
+	}
+	return 0
+}
+
 type DescribeClusterRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -2928,7 +3339,7 @@ type DescribeClusterRequest struct {
 
 func (x *DescribeClusterRequest) Reset() {
 	*x = DescribeClusterRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2940,7 +3351,7 @@ func (x *DescribeClusterRequest) String() string {
 func (*DescribeClusterRequest) ProtoMessage() {}
 
 func (x *DescribeClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2953,7 +3364,7 @@ func (x *DescribeClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeClusterRequest.ProtoReflect.Descriptor instead.
 func (*DescribeClusterRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{41}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{46}
 }
 
 type DescribeClusterResponse struct {
@@ -2976,7 +3387,7 @@ type DescribeClusterResponse struct {
 
 func (x *DescribeClusterResponse) Reset() {
 	*x = DescribeClusterResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2988,7 +3399,7 @@ func (x *DescribeClusterResponse) String() string {
 func (*DescribeClusterResponse) ProtoMessage() {}
 
 func (x *DescribeClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3001,7 +3412,7 @@ func (x *DescribeClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeClusterResponse.ProtoReflect.Descriptor instead.
 func (*DescribeClusterResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{42}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *DescribeClusterResponse) GetClusterId() string {
@@ -3064,7 +3475,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[43]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3076,7 +3487,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[43]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3089,7 +3500,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{43}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Operation) GetAt() *timestamppb.Timestamp {
@@ -3118,7 +3529,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[44]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3130,7 +3541,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[44]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3143,7 +3554,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{44}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *DrainNodeRequest) GetNode() string {
@@ -3168,7 +3579,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[45]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3180,7 +3591,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[45]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3193,7 +3604,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{45}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{50}
 }
 
 type RemoveNodeRequest struct {
@@ -3206,7 +3617,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3218,7 +3629,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3231,7 +3642,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{46}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *RemoveNodeRequest) GetNode() string {
@@ -3249,7 +3660,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3261,7 +3672,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3274,7 +3685,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{47}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{52}
 }
 
 type Node struct {
@@ -3294,7 +3705,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3306,7 +3717,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3319,7 +3730,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{48}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *Node) GetId() string {
@@ -3390,7 +3801,7 @@ type Addresses struct {
 
 func (x *Addresses) Reset() {
 	*x = Addresses{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3402,7 +3813,7 @@ func (x *Addresses) String() string {
 func (*Addresses) ProtoMessage() {}
 
 func (x *Addresses) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3415,7 +3826,7 @@ func (x *Addresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Addresses.ProtoReflect.Descriptor instead.
 func (*Addresses) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{49}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *Addresses) GetGrpc() string {
@@ -3464,7 +3875,7 @@ type Partition struct {
 
 func (x *Partition) Reset() {
 	*x = Partition{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3476,7 +3887,7 @@ func (x *Partition) String() string {
 func (*Partition) ProtoMessage() {}
 
 func (x *Partition) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3489,7 +3900,7 @@ func (x *Partition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partition.ProtoReflect.Descriptor instead.
 func (*Partition) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{50}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *Partition) GetId() uint32 {
@@ -3551,7 +3962,7 @@ type VerifyClusterRequest struct {
 
 func (x *VerifyClusterRequest) Reset() {
 	*x = VerifyClusterRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3563,7 +3974,7 @@ func (x *VerifyClusterRequest) String() string {
 func (*VerifyClusterRequest) ProtoMessage() {}
 
 func (x *VerifyClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3576,7 +3987,7 @@ func (x *VerifyClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyClusterRequest.ProtoReflect.Descriptor instead.
 func (*VerifyClusterRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{51}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *VerifyClusterRequest) GetLimitMs() uint32 {
@@ -3596,7 +4007,7 @@ type VerifyClusterResponse struct {
 
 func (x *VerifyClusterResponse) Reset() {
 	*x = VerifyClusterResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3608,7 +4019,7 @@ func (x *VerifyClusterResponse) String() string {
 func (*VerifyClusterResponse) ProtoMessage() {}
 
 func (x *VerifyClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3621,7 +4032,7 @@ func (x *VerifyClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyClusterResponse.ProtoReflect.Descriptor instead.
 func (*VerifyClusterResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{52}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *VerifyClusterResponse) GetGroups() []*VerifiedGroup {
@@ -3649,7 +4060,7 @@ type VerifiedGroup struct {
 
 func (x *VerifiedGroup) Reset() {
 	*x = VerifiedGroup{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3661,7 +4072,7 @@ func (x *VerifiedGroup) String() string {
 func (*VerifiedGroup) ProtoMessage() {}
 
 func (x *VerifiedGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3674,7 +4085,7 @@ func (x *VerifiedGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifiedGroup.ProtoReflect.Descriptor instead.
 func (*VerifiedGroup) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{53}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *VerifiedGroup) GetMeta() bool {
@@ -3734,7 +4145,7 @@ type VerifiedReplica struct {
 
 func (x *VerifiedReplica) Reset() {
 	*x = VerifiedReplica{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3746,7 +4157,7 @@ func (x *VerifiedReplica) String() string {
 func (*VerifiedReplica) ProtoMessage() {}
 
 func (x *VerifiedReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3759,7 +4170,7 @@ func (x *VerifiedReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifiedReplica.ProtoReflect.Descriptor instead.
 func (*VerifiedReplica) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{54}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *VerifiedReplica) GetNode() string {
@@ -3842,7 +4253,7 @@ type ExportGroupRequest struct {
 
 func (x *ExportGroupRequest) Reset() {
 	*x = ExportGroupRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[55]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3854,7 +4265,7 @@ func (x *ExportGroupRequest) String() string {
 func (*ExportGroupRequest) ProtoMessage() {}
 
 func (x *ExportGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[55]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3867,7 +4278,7 @@ func (x *ExportGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportGroupRequest.ProtoReflect.Descriptor instead.
 func (*ExportGroupRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{55}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ExportGroupRequest) GetGroup() uint32 {
@@ -3888,7 +4299,7 @@ type ExportGroupResponse struct {
 
 func (x *ExportGroupResponse) Reset() {
 	*x = ExportGroupResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[56]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3900,7 +4311,7 @@ func (x *ExportGroupResponse) String() string {
 func (*ExportGroupResponse) ProtoMessage() {}
 
 func (x *ExportGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[56]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3913,7 +4324,7 @@ func (x *ExportGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportGroupResponse.ProtoReflect.Descriptor instead.
 func (*ExportGroupResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{56}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ExportGroupResponse) GetHead() *GroupHead {
@@ -3953,7 +4364,7 @@ type GroupHead struct {
 
 func (x *GroupHead) Reset() {
 	*x = GroupHead{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3965,7 +4376,7 @@ func (x *GroupHead) String() string {
 func (*GroupHead) ProtoMessage() {}
 
 func (x *GroupHead) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3978,7 +4389,7 @@ func (x *GroupHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupHead.ProtoReflect.Descriptor instead.
 func (*GroupHead) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{57}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GroupHead) GetClusterId() []byte {
@@ -4142,7 +4553,7 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\vsettlements\x18\x02 \x03(\v2\x1f.waystation.v1.SettlementResultR\vsettlements\x126\n" +
 	"\brenewals\x18\x03 \x03(\v2\x1a.waystation.v1.RenewResultR\brenewals\x12\x14\n" +
 	"\x05ready\x18\x04 \x01(\bR\x05ready\x12\x1a\n" +
-	"\bdraining\x18\x05 \x01(\bR\bdraining\"\xd4\x02\n" +
+	"\bdraining\x18\x05 \x01(\bR\bdraining\"\xf3\x02\n" +
 	"\bDelivery\x121\n" +
 	"\x06packet\x18\x01 \x01(\v2\x19.waystation.v1.CodePacketR\x06packet\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x18\n" +
@@ -4153,7 +4564,9 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x10lease_expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x0eleaseExpiresAt\x12 \n" +
 	"\vredelivered\x18\a \x01(\bR\vredelivered\x12;\n" +
 	"\vaccepted_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"acceptedAt\"\xc2\x01\n" +
+	"acceptedAt\x12\x1d\n" +
+	"\n" +
+	"redrive_of\x18\t \x01(\x04R\tredriveOf\"\xc2\x01\n" +
 	"\n" +
 	"Settlement\x12\x17\n" +
 	"\arepo_id\x18\x01 \x01(\tR\x06repoId\x12\x1a\n" +
@@ -4261,7 +4674,7 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x06cursor\x18\x05 \x01(\tR\x06cursor\"`\n" +
 	"\x17ListDeadLettersResponse\x12-\n" +
 	"\x04dead\x18\x01 \x03(\v2\x19.waystation.v1.DeadLetterR\x04dead\x12\x16\n" +
-	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xdd\x01\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xb0\x02\n" +
 	"\n" +
 	"DeadLetter\x12\x17\n" +
 	"\arepo_id\x18\x01 \x01(\tR\x06repoId\x12\x1a\n" +
@@ -4271,7 +4684,39 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\n" +
 	"last_error\x18\x05 \x01(\tR\tlastError\x12*\n" +
 	"\x02at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x1b\n" +
-	"\tpacket_id\x18\a \x01(\tR\bpacketId\"\x18\n" +
+	"\tpacket_id\x18\a \x01(\tR\bpacketId\x122\n" +
+	"\bfailures\x18\b \x03(\v2\x16.waystation.v1.FailureR\bfailures\x12\x1d\n" +
+	"\n" +
+	"redrive_of\x18\t \x01(\x04R\tredriveOf\"c\n" +
+	"\aFailure\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x12\x16\n" +
+	"\x06silent\x18\x03 \x01(\bR\x06silent\"\xf2\x01\n" +
+	"\x19RedriveDeadLettersRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x17\n" +
+	"\arepo_id\x18\x02 \x01(\tR\x06repoId\x12\x1a\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04rate\x18\x05 \x01(\rR\x04rate\x12\x14\n" +
+	"\x05limit\x18\x06 \x01(\rR\x05limit\x12\x16\n" +
+	"\x06cursor\x18\a \x01(\tR\x06cursor\x120\n" +
+	"\x05until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"h\n" +
+	"\x1aRedriveDeadLettersResponse\x12\x1a\n" +
+	"\bredriven\x18\x01 \x01(\x04R\bredriven\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x16\n" +
+	"\x06looked\x18\x03 \x01(\x04R\x06looked\"\xde\x01\n" +
+	"\x19DiscardDeadLettersRequest\x12\x14\n" +
+	"\x05group\x18\x01 \x01(\tR\x05group\x12\x17\n" +
+	"\arepo_id\x18\x02 \x01(\tR\x06repoId\x12\x1a\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\rR\x05limit\x12\x16\n" +
+	"\x06cursor\x18\x06 \x01(\tR\x06cursor\x120\n" +
+	"\x05until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"j\n" +
+	"\x1aDiscardDeadLettersResponse\x12\x1c\n" +
+	"\tdiscarded\x18\x01 \x01(\x04R\tdiscarded\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x16\n" +
+	"\x06looked\x18\x03 \x01(\x04R\x06looked\"\x18\n" +
 	"\x16DescribeClusterRequest\"\xa0\x02\n" +
 	"\x17DescribeClusterResponse\x12\x1d\n" +
 	"\n" +
@@ -4373,8 +4818,7 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04DONE\x10\x01\x12\t\n" +
 	"\x05RETRY\x10\x02\x12\b\n" +
-	"\x04DEAD\x10\x032\xc6\n" +
-	"\n" +
+	"\x04DEAD\x10\x032\x9c\f\n" +
 	"\n" +
 	"Waystation\x12H\n" +
 	"\aPublish\x12\x1d.waystation.v1.PublishRequest\x1a\x1e.waystation.v1.PublishResponse\x12^\n" +
@@ -4387,7 +4831,9 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\vReadPackets\x12!.waystation.v1.ReadPacketsRequest\x1a\".waystation.v1.ReadPacketsResponse\x12W\n" +
 	"\fOpenProducer\x12\".waystation.v1.OpenProducerRequest\x1a#.waystation.v1.OpenProducerResponse\x12Z\n" +
 	"\rGetRepository\x12#.waystation.v1.GetRepositoryRequest\x1a$.waystation.v1.GetRepositoryResponse\x12`\n" +
-	"\x0fListDeadLetters\x12%.waystation.v1.ListDeadLettersRequest\x1a&.waystation.v1.ListDeadLettersResponse\x12`\n" +
+	"\x0fListDeadLetters\x12%.waystation.v1.ListDeadLettersRequest\x1a&.waystation.v1.ListDeadLettersResponse\x12i\n" +
+	"\x12RedriveDeadLetters\x12(.waystation.v1.RedriveDeadLettersRequest\x1a).waystation.v1.RedriveDeadLettersResponse\x12i\n" +
+	"\x12DiscardDeadLetters\x12(.waystation.v1.DiscardDeadLettersRequest\x1a).waystation.v1.DiscardDeadLettersResponse\x12`\n" +
 	"\x0fDescribeCluster\x12%.waystation.v1.DescribeClusterRequest\x1a&.waystation.v1.DescribeClusterResponse\x12N\n" +
 	"\tDrainNode\x12\x1f.waystation.v1.DrainNodeRequest\x1a .waystation.v1.DrainNodeResponse\x12Q\n" +
 	"\n" +
@@ -4408,81 +4854,86 @@ func file_waystation_v1_waystation_proto_rawDescGZIP() []byte {
 }
 
 var file_waystation_v1_waystation_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 59)
+var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_waystation_v1_waystation_proto_goTypes = []any{
-	(Priority)(0),                   // 0: waystation.v1.Priority
-	(ContentEncoding)(0),            // 1: waystation.v1.ContentEncoding
-	(Outcome)(0),                    // 2: waystation.v1.Outcome
-	(*Position)(nil),                // 3: waystation.v1.Position
-	(*CodePacket)(nil),              // 4: waystation.v1.CodePacket
-	(*Receipt)(nil),                 // 5: waystation.v1.Receipt
-	(*Error)(nil),                   // 6: waystation.v1.Error
-	(*PublishRequest)(nil),          // 7: waystation.v1.PublishRequest
-	(*PublishResponse)(nil),         // 8: waystation.v1.PublishResponse
-	(*PublishStreamRequest)(nil),    // 9: waystation.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil),   // 10: waystation.v1.PublishStreamResponse
-	(*Routes)(nil),                  // 11: waystation.v1.Routes
-	(*RouteNode)(nil),               // 12: waystation.v1.RouteNode
-	(*RoutePartition)(nil),          // 13: waystation.v1.RoutePartition
-	(*PublishResult)(nil),           // 14: waystation.v1.PublishResult
-	(*WorkRequest)(nil),             // 15: waystation.v1.WorkRequest
-	(*WorkOpen)(nil),                // 16: waystation.v1.WorkOpen
-	(*WorkResponse)(nil),            // 17: waystation.v1.WorkResponse
-	(*Delivery)(nil),                // 18: waystation.v1.Delivery
-	(*Settlement)(nil),              // 19: waystation.v1.Settlement
-	(*SettlementResult)(nil),        // 20: waystation.v1.SettlementResult
-	(*LeaseRef)(nil),                // 21: waystation.v1.LeaseRef
-	(*RenewResult)(nil),             // 22: waystation.v1.RenewResult
-	(*PullRequest)(nil),             // 23: waystation.v1.PullRequest
-	(*PullResponse)(nil),            // 24: waystation.v1.PullResponse
-	(*SettleRequest)(nil),           // 25: waystation.v1.SettleRequest
-	(*SettleResponse)(nil),          // 26: waystation.v1.SettleResponse
-	(*RenewRequest)(nil),            // 27: waystation.v1.RenewRequest
-	(*RenewResponse)(nil),           // 28: waystation.v1.RenewResponse
-	(*LookupPacketRequest)(nil),     // 29: waystation.v1.LookupPacketRequest
-	(*LookupPacketResponse)(nil),    // 30: waystation.v1.LookupPacketResponse
-	(*StoredPacket)(nil),            // 31: waystation.v1.StoredPacket
-	(*PacketState)(nil),             // 32: waystation.v1.PacketState
-	(*ReadPacketsRequest)(nil),      // 33: waystation.v1.ReadPacketsRequest
-	(*ReadPacketsResponse)(nil),     // 34: waystation.v1.ReadPacketsResponse
-	(*OpenProducerRequest)(nil),     // 35: waystation.v1.OpenProducerRequest
-	(*OpenProducerResponse)(nil),    // 36: waystation.v1.OpenProducerResponse
-	(*GetRepositoryRequest)(nil),    // 37: waystation.v1.GetRepositoryRequest
-	(*GetRepositoryResponse)(nil),   // 38: waystation.v1.GetRepositoryResponse
-	(*GroupCursor)(nil),             // 39: waystation.v1.GroupCursor
-	(*Cursors)(nil),                 // 40: waystation.v1.Cursors
-	(*ListDeadLettersRequest)(nil),  // 41: waystation.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil), // 42: waystation.v1.ListDeadLettersResponse
-	(*DeadLetter)(nil),              // 43: waystation.v1.DeadLetter
-	(*DescribeClusterRequest)(nil),  // 44: waystation.v1.DescribeClusterRequest
-	(*DescribeClusterResponse)(nil), // 45: waystation.v1.DescribeClusterResponse
-	(*Operation)(nil),               // 46: waystation.v1.Operation
-	(*DrainNodeRequest)(nil),        // 47: waystation.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),       // 48: waystation.v1.DrainNodeResponse
-	(*RemoveNodeRequest)(nil),       // 49: waystation.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),      // 50: waystation.v1.RemoveNodeResponse
-	(*Node)(nil),                    // 51: waystation.v1.Node
-	(*Addresses)(nil),               // 52: waystation.v1.Addresses
-	(*Partition)(nil),               // 53: waystation.v1.Partition
-	(*VerifyClusterRequest)(nil),    // 54: waystation.v1.VerifyClusterRequest
-	(*VerifyClusterResponse)(nil),   // 55: waystation.v1.VerifyClusterResponse
-	(*VerifiedGroup)(nil),           // 56: waystation.v1.VerifiedGroup
-	(*VerifiedReplica)(nil),         // 57: waystation.v1.VerifiedReplica
-	(*ExportGroupRequest)(nil),      // 58: waystation.v1.ExportGroupRequest
-	(*ExportGroupResponse)(nil),     // 59: waystation.v1.ExportGroupResponse
-	(*GroupHead)(nil),               // 60: waystation.v1.GroupHead
-	nil,                             // 61: waystation.v1.CodePacket.MetadataEntry
-	(*durationpb.Duration)(nil),     // 62: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 63: google.protobuf.Timestamp
+	(Priority)(0),                      // 0: waystation.v1.Priority
+	(ContentEncoding)(0),               // 1: waystation.v1.ContentEncoding
+	(Outcome)(0),                       // 2: waystation.v1.Outcome
+	(*Position)(nil),                   // 3: waystation.v1.Position
+	(*CodePacket)(nil),                 // 4: waystation.v1.CodePacket
+	(*Receipt)(nil),                    // 5: waystation.v1.Receipt
+	(*Error)(nil),                      // 6: waystation.v1.Error
+	(*PublishRequest)(nil),             // 7: waystation.v1.PublishRequest
+	(*PublishResponse)(nil),            // 8: waystation.v1.PublishResponse
+	(*PublishStreamRequest)(nil),       // 9: waystation.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),      // 10: waystation.v1.PublishStreamResponse
+	(*Routes)(nil),                     // 11: waystation.v1.Routes
+	(*RouteNode)(nil),                  // 12: waystation.v1.RouteNode
+	(*RoutePartition)(nil),             // 13: waystation.v1.RoutePartition
+	(*PublishResult)(nil),              // 14: waystation.v1.PublishResult
+	(*WorkRequest)(nil),                // 15: waystation.v1.WorkRequest
+	(*WorkOpen)(nil),                   // 16: waystation.v1.WorkOpen
+	(*WorkResponse)(nil),               // 17: waystation.v1.WorkResponse
+	(*Delivery)(nil),                   // 18: waystation.v1.Delivery
+	(*Settlement)(nil),                 // 19: waystation.v1.Settlement
+	(*SettlementResult)(nil),           // 20: waystation.v1.SettlementResult
+	(*LeaseRef)(nil),                   // 21: waystation.v1.LeaseRef
+	(*RenewResult)(nil),                // 22: waystation.v1.RenewResult
+	(*PullRequest)(nil),                // 23: waystation.v1.PullRequest
+	(*PullResponse)(nil),               // 24: waystation.v1.PullResponse
+	(*SettleRequest)(nil),              // 25: waystation.v1.SettleRequest
+	(*SettleResponse)(nil),             // 26: waystation.v1.SettleResponse
+	(*RenewRequest)(nil),               // 27: waystation.v1.RenewRequest
+	(*RenewResponse)(nil),              // 28: waystation.v1.RenewResponse
+	(*LookupPacketRequest)(nil),        // 29: waystation.v1.LookupPacketRequest
+	(*LookupPacketResponse)(nil),       // 30: waystation.v1.LookupPacketResponse
+	(*StoredPacket)(nil),               // 31: waystation.v1.StoredPacket
+	(*PacketState)(nil),                // 32: waystation.v1.PacketState
+	(*ReadPacketsRequest)(nil),         // 33: waystation.v1.ReadPacketsRequest
+	(*ReadPacketsResponse)(nil),        // 34: waystation.v1.ReadPacketsResponse
+	(*OpenProducerRequest)(nil),        // 35: waystation.v1.OpenProducerRequest
+	(*OpenProducerResponse)(nil),       // 36: waystation.v1.OpenProducerResponse
+	(*GetRepositoryRequest)(nil),       // 37: waystation.v1.GetRepositoryRequest
+	(*GetRepositoryResponse)(nil),      // 38: waystation.v1.GetRepositoryResponse
+	(*GroupCursor)(nil),                // 39: waystation.v1.GroupCursor
+	(*Cursors)(nil),                    // 40: waystation.v1.Cursors
+	(*ListDeadLettersRequest)(nil),     // 41: waystation.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),    // 42: waystation.v1.ListDeadLettersResponse
+	(*DeadLetter)(nil),                 // 43: waystation.v1.DeadLetter
+	(*Failure)(nil),                    // 44: waystation.v1.Failure
+	(*RedriveDeadLettersRequest)(nil),  // 45: waystation.v1.RedriveDeadLettersRequest
+	(*RedriveDeadLettersResponse)(nil), // 46: waystation.v1.RedriveDeadLettersResponse
+	(*DiscardDeadLettersRequest)(nil),  // 47: waystation.v1.DiscardDeadLettersRequest
+	(*DiscardDeadLettersResponse)(nil), // 48: waystation.v1.DiscardDeadLettersResponse
+	(*DescribeClusterRequest)(nil),     // 49: waystation.v1.DescribeClusterRequest
+	(*DescribeClusterResponse)(nil),    // 50: waystation.v1.DescribeClusterResponse
+	(*Operation)(nil),                  // 51: waystation.v1.Operation
+	(*DrainNodeRequest)(nil),           // 52: waystation.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),          // 53: waystation.v1.DrainNodeResponse
+	(*RemoveNodeRequest)(nil),          // 54: waystation.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 55: waystation.v1.RemoveNodeResponse
+	(*Node)(nil),                       // 56: waystation.v1.Node
+	(*Addresses)(nil),                  // 57: waystation.v1.Addresses
+	(*Partition)(nil),                  // 58: waystation.v1.Partition
+	(*VerifyClusterRequest)(nil),       // 59: waystation.v1.VerifyClusterRequest
+	(*VerifyClusterResponse)(nil),      // 60: waystation.v1.VerifyClusterResponse
+	(*VerifiedGroup)(nil),              // 61: waystation.v1.VerifiedGroup
+	(*VerifiedReplica)(nil),            // 62: waystation.v1.VerifiedReplica
+	(*ExportGroupRequest)(nil),         // 63: waystation.v1.ExportGroupRequest
+	(*ExportGroupResponse)(nil),        // 64: waystation.v1.ExportGroupResponse
+	(*GroupHead)(nil),                  // 65: waystation.v1.GroupHead
+	nil,                                // 66: waystation.v1.CodePacket.MetadataEntry
+	(*durationpb.Duration)(nil),        // 67: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 68: google.protobuf.Timestamp
 }
 var file_waystation_v1_waystation_proto_depIdxs = []int32{
-	61, // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
+	66, // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
 	3,  // 1: waystation.v1.CodePacket.position:type_name -> waystation.v1.Position
 	0,  // 2: waystation.v1.CodePacket.priority:type_name -> waystation.v1.Priority
 	1,  // 3: waystation.v1.CodePacket.content_encoding:type_name -> waystation.v1.ContentEncoding
-	62, // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
-	62, // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
-	63, // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
+	67, // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
+	67, // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
+	68, // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
 	4,  // 7: waystation.v1.PublishRequest.packet:type_name -> waystation.v1.CodePacket
 	5,  // 8: waystation.v1.PublishResponse.receipt:type_name -> waystation.v1.Receipt
 	4,  // 9: waystation.v1.PublishStreamRequest.packets:type_name -> waystation.v1.CodePacket
@@ -4499,11 +4950,11 @@ var file_waystation_v1_waystation_proto_depIdxs = []int32{
 	20, // 20: waystation.v1.WorkResponse.settlements:type_name -> waystation.v1.SettlementResult
 	22, // 21: waystation.v1.WorkResponse.renewals:type_name -> waystation.v1.RenewResult
 	4,  // 22: waystation.v1.Delivery.packet:type_name -> waystation.v1.CodePacket
-	63, // 23: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
-	63, // 24: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
+	68, // 23: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
+	68, // 24: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
 	2,  // 25: waystation.v1.Settlement.outcome:type_name -> waystation.v1.Outcome
 	6,  // 26: waystation.v1.SettlementResult.error:type_name -> waystation.v1.Error
-	63, // 27: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
+	68, // 27: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
 	6,  // 28: waystation.v1.RenewResult.error:type_name -> waystation.v1.Error
 	18, // 29: waystation.v1.PullResponse.deliveries:type_name -> waystation.v1.Delivery
 	19, // 30: waystation.v1.SettleRequest.settlements:type_name -> waystation.v1.Settlement
@@ -4513,59 +4964,67 @@ var file_waystation_v1_waystation_proto_depIdxs = []int32{
 	31, // 34: waystation.v1.LookupPacketResponse.packet:type_name -> waystation.v1.StoredPacket
 	32, // 35: waystation.v1.LookupPacketResponse.groups:type_name -> waystation.v1.PacketState
 	4,  // 36: waystation.v1.StoredPacket.packet:type_name -> waystation.v1.CodePacket
-	63, // 37: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
+	68, // 37: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
 	31, // 38: waystation.v1.ReadPacketsResponse.packets:type_name -> waystation.v1.StoredPacket
 	39, // 39: waystation.v1.GetRepositoryResponse.groups:type_name -> waystation.v1.GroupCursor
 	40, // 40: waystation.v1.GroupCursor.cursors:type_name -> waystation.v1.Cursors
-	63, // 41: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
-	63, // 42: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
+	68, // 41: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
+	68, // 42: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
 	43, // 43: waystation.v1.ListDeadLettersResponse.dead:type_name -> waystation.v1.DeadLetter
-	63, // 44: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
-	51, // 45: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
-	53, // 46: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
-	46, // 47: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
-	63, // 48: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
-	52, // 49: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
-	56, // 50: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
-	57, // 51: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
-	60, // 52: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
-	7,  // 53: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
-	9,  // 54: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
-	15, // 55: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
-	23, // 56: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
-	25, // 57: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
-	27, // 58: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
-	29, // 59: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
-	33, // 60: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
-	35, // 61: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
-	37, // 62: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
-	41, // 63: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
-	44, // 64: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
-	47, // 65: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
-	49, // 66: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
-	54, // 67: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
-	58, // 68: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
-	8,  // 69: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
-	10, // 70: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
-	17, // 71: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
-	24, // 72: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
-	26, // 73: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
-	28, // 74: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
-	30, // 75: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
-	34, // 76: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
-	36, // 77: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
-	38, // 78: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
-	42, // 79: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
-	45, // 80: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
-	48, // 81: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
-	50, // 82: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
-	55, // 83: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
-	59, // 84: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
-	69, // [69:85] is the sub-list for method output_type
-	53, // [53:69] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	68, // 44: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
+	44, // 45: waystation.v1.DeadLetter.failures:type_name -> waystation.v1.Failure
+	68, // 46: waystation.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	68, // 47: waystation.v1.RedriveDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	68, // 48: waystation.v1.DiscardDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	56, // 49: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
+	58, // 50: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
+	51, // 51: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
+	68, // 52: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
+	57, // 53: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
+	61, // 54: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
+	62, // 55: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
+	65, // 56: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
+	7,  // 57: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
+	9,  // 58: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
+	15, // 59: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
+	23, // 60: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
+	25, // 61: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
+	27, // 62: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
+	29, // 63: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
+	33, // 64: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
+	35, // 65: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
+	37, // 66: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
+	41, // 67: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
+	45, // 68: waystation.v1.Waystation.RedriveDeadLetters:input_type -> waystation.v1.RedriveDeadLettersRequest
+	47, // 69: waystation.v1.Waystation.DiscardDeadLetters:input_type -> waystation.v1.DiscardDeadLettersRequest
+	49, // 70: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
+	52, // 71: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
+	54, // 72: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
+	59, // 73: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
+	63, // 74: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
+	8,  // 75: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
+	10, // 76: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
+	17, // 77: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
+	24, // 78: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
+	26, // 79: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
+	28, // 80: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
+	30, // 81: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
+	34, // 82: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
+	36, // 83: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
+	38, // 84: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
+	42, // 85: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
+	46, // 86: waystation.v1.Waystation.RedriveDeadLetters:output_type -> waystation.v1.RedriveDeadLettersResponse
+	48, // 87: waystation.v1.Waystation.DiscardDeadLetters:output_type -> waystation.v1.DiscardDeadLettersResponse
+	50, // 88: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
+	53, // 89: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
+	55, // 90: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
+	60, // 91: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
+	64, // 92: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
+	75, // [75:93] is the sub-list for method output_type
+	57, // [57:75] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_waystation_v1_waystation_proto_init() }
@@ -4580,7 +5039,7 @@ func file_waystation_v1_waystation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waystation_v1_waystation_proto_rawDesc), len(file_waystation_v1_waystation_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   59,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -22,22 +22,24 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Waystation_Publish_FullMethodName         = "/waystation.v1.Waystation/Publish"
-	Waystation_PublishStream_FullMethodName   = "/waystation.v1.Waystation/PublishStream"
-	Waystation_Work_FullMethodName            = "/waystation.v1.Waystation/Work"
-	Waystation_Pull_FullMethodName            = "/waystation.v1.Waystation/Pull"
-	Waystation_Settle_FullMethodName          = "/waystation.v1.Waystation/Settle"
-	Waystation_Renew_FullMethodName           = "/waystation.v1.Waystation/Renew"
-	Waystation_LookupPacket_FullMethodName    = "/waystation.v1.Waystation/LookupPacket"
-	Waystation_ReadPackets_FullMethodName     = "/waystation.v1.Waystation/ReadPackets"
-	Waystation_OpenProducer_FullMethodName    = "/waystation.v1.Waystation/OpenProducer"
-	Waystation_GetRepository_FullMethodName   = "/waystation.v1.Waystation/GetRepository"
-	Waystation_ListDeadLetters_FullMethodName = "/waystation.v1.Waystation/ListDeadLetters"
-	Waystation_DescribeCluster_FullMethodName = "/waystation.v1.Waystation/DescribeCluster"
-	Waystation_DrainNode_FullMethodName       = "/waystation.v1.Waystation/DrainNode"
-	Waystation_RemoveNode_FullMethodName      = "/waystation.v1.Waystation/RemoveNode"
-	Waystation_VerifyCluster_FullMethodName   = "/waystation.v1.Waystation/VerifyCluster"
-	Waystation_ExportGroup_FullMethodName     = "/waystation.v1.Waystation/ExportGroup"
+	Waystation_Publish_FullMethodName            = "/waystation.v1.Waystation/Publish"
+	Waystation_PublishStream_FullMethodName      = "/waystation.v1.Waystation/PublishStream"
+	Waystation_Work_FullMethodName               = "/waystation.v1.Waystation/Work"
+	Waystation_Pull_FullMethodName               = "/waystation.v1.Waystation/Pull"
+	Waystation_Settle_FullMethodName             = "/waystation.v1.Waystation/Settle"
+	Waystation_Renew_FullMethodName              = "/waystation.v1.Waystation/Renew"
+	Waystation_LookupPacket_FullMethodName       = "/waystation.v1.Waystation/LookupPacket"
+	Waystation_ReadPackets_FullMethodName        = "/waystation.v1.Waystation/ReadPackets"
+	Waystation_OpenProducer_FullMethodName       = "/waystation.v1.Waystation/OpenProducer"
+	Waystation_GetRepository_FullMethodName      = "/waystation.v1.Waystation/GetRepository"
+	Waystation_ListDeadLetters_FullMethodName    = "/waystation.v1.Waystation/ListDeadLetters"
+	Waystation_RedriveDeadLetters_FullMethodName = "/waystation.v1.Waystation/RedriveDeadLetters"
+	Waystation_DiscardDeadLetters_FullMethodName = "/waystation.v1.Waystation/DiscardDeadLetters"
+	Waystation_DescribeCluster_FullMethodName    = "/waystation.v1.Waystation/DescribeCluster"
+	Waystation_DrainNode_FullMethodName          = "/waystation.v1.Waystation/DrainNode"
+	Waystation_RemoveNode_FullMethodName         = "/waystation.v1.Waystation/RemoveNode"
+	Waystation_VerifyCluster_FullMethodName      = "/waystation.v1.Waystation/VerifyCluster"
+	Waystation_ExportGroup_FullMethodName        = "/waystation.v1.Waystation/ExportGroup"
 )
 
 // WaystationClient is the client API for Waystation service.
@@ -74,6 +76,12 @@ type WaystationClient interface {
 	GetRepository(ctx context.Context, in *GetRepositoryRequest, opts ...grpc.CallOption) (*GetRepositoryResponse, error)
 	// ListDeadLetters returns a group's dead letters, oldest sequence first.
 	ListDeadLetters(ctx context.Context, in *ListDeadLettersRequest, opts ...grpc.CallOption) (*ListDeadLettersResponse, error)
+	// RedriveDeadLetters gives dead letters another life, in order: where one holds its
+	// lane under its old number, else at the lane's end under a new one. It does not
+	// return before all that were named are, or limit of them.
+	RedriveDeadLetters(ctx context.Context, in *RedriveDeadLettersRequest, opts ...grpc.CallOption) (*RedriveDeadLettersResponse, error)
+	// DiscardDeadLetters ends dead letters for good, and lets lanes that they hold go on.
+	DiscardDeadLetters(ctx context.Context, in *DiscardDeadLettersRequest, opts ...grpc.CallOption) (*DiscardDeadLettersResponse, error)
 	// DescribeCluster returns nodes and partitions.
 	DescribeCluster(ctx context.Context, in *DescribeClusterRequest, opts ...grpc.CallOption) (*DescribeClusterResponse, error)
 	// DrainNode has a node give its replicas and leaderships to others, or takes
@@ -213,6 +221,26 @@ func (c *waystationClient) ListDeadLetters(ctx context.Context, in *ListDeadLett
 	return out, nil
 }
 
+func (c *waystationClient) RedriveDeadLetters(ctx context.Context, in *RedriveDeadLettersRequest, opts ...grpc.CallOption) (*RedriveDeadLettersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RedriveDeadLettersResponse)
+	err := c.cc.Invoke(ctx, Waystation_RedriveDeadLetters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *waystationClient) DiscardDeadLetters(ctx context.Context, in *DiscardDeadLettersRequest, opts ...grpc.CallOption) (*DiscardDeadLettersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DiscardDeadLettersResponse)
+	err := c.cc.Invoke(ctx, Waystation_DiscardDeadLetters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *waystationClient) DescribeCluster(ctx context.Context, in *DescribeClusterRequest, opts ...grpc.CallOption) (*DescribeClusterResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DescribeClusterResponse)
@@ -306,6 +334,12 @@ type WaystationServer interface {
 	GetRepository(context.Context, *GetRepositoryRequest) (*GetRepositoryResponse, error)
 	// ListDeadLetters returns a group's dead letters, oldest sequence first.
 	ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error)
+	// RedriveDeadLetters gives dead letters another life, in order: where one holds its
+	// lane under its old number, else at the lane's end under a new one. It does not
+	// return before all that were named are, or limit of them.
+	RedriveDeadLetters(context.Context, *RedriveDeadLettersRequest) (*RedriveDeadLettersResponse, error)
+	// DiscardDeadLetters ends dead letters for good, and lets lanes that they hold go on.
+	DiscardDeadLetters(context.Context, *DiscardDeadLettersRequest) (*DiscardDeadLettersResponse, error)
 	// DescribeCluster returns nodes and partitions.
 	DescribeCluster(context.Context, *DescribeClusterRequest) (*DescribeClusterResponse, error)
 	// DrainNode has a node give its replicas and leaderships to others, or takes
@@ -361,6 +395,12 @@ func (UnimplementedWaystationServer) GetRepository(context.Context, *GetReposito
 }
 func (UnimplementedWaystationServer) ListDeadLetters(context.Context, *ListDeadLettersRequest) (*ListDeadLettersResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListDeadLetters not implemented")
+}
+func (UnimplementedWaystationServer) RedriveDeadLetters(context.Context, *RedriveDeadLettersRequest) (*RedriveDeadLettersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RedriveDeadLetters not implemented")
+}
+func (UnimplementedWaystationServer) DiscardDeadLetters(context.Context, *DiscardDeadLettersRequest) (*DiscardDeadLettersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DiscardDeadLetters not implemented")
 }
 func (UnimplementedWaystationServer) DescribeCluster(context.Context, *DescribeClusterRequest) (*DescribeClusterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DescribeCluster not implemented")
@@ -574,6 +614,42 @@ func _Waystation_ListDeadLetters_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Waystation_RedriveDeadLetters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RedriveDeadLettersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WaystationServer).RedriveDeadLetters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Waystation_RedriveDeadLetters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WaystationServer).RedriveDeadLetters(ctx, req.(*RedriveDeadLettersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Waystation_DiscardDeadLetters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DiscardDeadLettersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WaystationServer).DiscardDeadLetters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Waystation_DiscardDeadLetters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WaystationServer).DiscardDeadLetters(ctx, req.(*DiscardDeadLettersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Waystation_DescribeCluster_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DescribeClusterRequest)
 	if err := dec(in); err != nil {
@@ -699,6 +775,14 @@ var Waystation_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListDeadLetters",
 			Handler:    _Waystation_ListDeadLetters_Handler,
+		},
+		{
+			MethodName: "RedriveDeadLetters",
+			Handler:    _Waystation_RedriveDeadLetters_Handler,
+		},
+		{
+			MethodName: "DiscardDeadLetters",
+			Handler:    _Waystation_DiscardDeadLetters_Handler,
 		},
 		{
 			MethodName: "DescribeCluster",
