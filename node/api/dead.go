@@ -103,7 +103,7 @@ func (c *Calls) endDead(ctx context.Context, o actors.DeadOrder, limit, rate uin
 		page, err := c.delivery.EndDead(ctx, o)
 		done.Looked += page.Looked
 		done.Count += page.Count
-		if err != nil && done.Looked > 0 && ctx.Err() == nil {
+		if err != nil && done.Next != "" && ctx.Err() == nil {
 			return done, nil
 		}
 		if err != nil {
