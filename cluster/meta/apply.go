@@ -16,7 +16,7 @@ type Result struct {
 	// Replica is the replica of meta that JoinNode gave, or the successor that
 	// ReplaceReplica made.
 	Replica storage.ReplicaID
-	// Group is EnsureGroup's.
+	// Group is EnsureGroup's and SetGroup's.
 	Group Group
 }
 
@@ -68,6 +68,8 @@ func Apply(v *View, c Command, at At, epoch func(name string) (uint64, error)) (
 		return applyFeature(v, c, at), nil
 	case *EnsureGroup:
 		return applyGroup(v, c, at), nil
+	case *SetGroup:
+		return applySetGroup(v, c, at), nil
 	case *OpenProducer:
 		last, err := epoch(c.Name)
 		known := last > 0
@@ -132,16 +134,48 @@ func applyGroup(v *View, c *EnsureGroup, at At) Outcome {
 	if g, ok := v.Group(c.Name); ok {
 		return unchanged(v, Result{Group: g})
 	}
+	return makeGroup(v, c.Name, c.Settings, at)
+}
+
+func applySetGroup(v *View, c *SetGroup, at At) Outcome {
+	g, ok := v.Group(c.Name)
+	switch {
+	case ok && g.Version == c.Version+1 && slices.Equal(g.Settings, c.Settings):
+		return unchanged(v, Result{Group: g}) // it was proposed again
+	case ok && c.Version == 0:
+		return refused(v, fmt.Errorf("%w: %s", ErrGroupThere, c.Name))
+	case !ok && c.Version != 0:
+		return refused(v, fmt.Errorf("%w: %s", ErrNoGroup, c.Name))
+	case !ok:
+		return makeGroup(v, c.Name, c.Settings, at)
+	case g.Version != c.Version:
+		return refused(v, fmt.Errorf("%w: %s is at version %d, not %d", ErrGroupChanged, c.Name, g.Version, c.Version))
+	}
+	g.Version++
+	g.Settings = slices.Clone(c.Settings)
+	ch := begin(v, at)
+	ch.next.Groups = slices.Clone(v.Groups)
+	for i := range ch.next.Groups {
+		if ch.next.Groups[i].ID == g.ID {
+			ch.next.Groups[i] = g
+		}
+	}
+	ch.record(groupRecord(g))
+	ch.note("consumer group %s changed", c.Name)
+	return ch.done(Result{Group: g})
+}
+
+func makeGroup(v *View, name string, settings []byte, at At) Outcome {
 	if len(v.Groups) >= MaxGroups {
 		return refused(v, fmt.Errorf("%w groups: %d", ErrTooMany, MaxGroups))
 	}
-	g := Group{ID: v.Cluster.NextGroup, Name: c.Name, Version: 1, Settings: slices.Clone(c.Settings)}
+	g := Group{ID: v.Cluster.NextGroup, Name: name, Version: 1, Settings: slices.Clone(settings)}
 	ch := begin(v, at)
 	ch.next.Cluster.NextGroup++
 	ch.next.Groups = append(slices.Clone(v.Groups), g)
 	ch.record(groupRecord(g))
 	ch.putCluster()
-	ch.note("consumer group %s made", c.Name)
+	ch.note("consumer group %s made", name)
 	return ch.done(Result{Group: g})
 }
 

@@ -214,6 +214,36 @@ func TestProducersAndGroups(t *testing.T) {
 	}
 }
 
+func TestGroupSettings(t *testing.T) {
+	r := newRunner(t)
+	r.must(initCommand())
+	made := r.must(&SetGroup{"ci", 0, []byte("one")}).Group
+	for _, c := range []struct {
+		set  *SetGroup
+		want error
+	}{
+		{&SetGroup{"ci", 0, []byte("one")}, nil}, // proposed again
+		{&SetGroup{"ci", 0, []byte("two")}, ErrGroupThere},
+		{&SetGroup{"cd", 1, []byte("two")}, ErrNoGroup},
+		{&SetGroup{"ci", 2, []byte("two")}, ErrGroupChanged},
+		{&SetGroup{"ci", 1, []byte("two")}, nil},
+		{&SetGroup{"ci", 1, []byte("two")}, nil}, // proposed again
+		{&SetGroup{"ci", 1, []byte("three")}, ErrGroupChanged},
+		{&SetGroup{"ci", 2, []byte("three")}, nil},
+	} {
+		if err := r.apply(c.set).Err; !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			t.Errorf("%+v: %v, want %v", c.set, err, c.want)
+		}
+	}
+	g, _ := r.view.Group("ci")
+	if g.ID != made.ID || g.Version != 3 || string(g.Settings) != "three" || len(r.view.Groups) != 1 {
+		t.Errorf("group %+v of %+v", g, r.view.Groups)
+	}
+	if e := r.must(&EnsureGroup{"ci", nil}).Group; e.Version != 3 {
+		t.Errorf("ensured %+v", e)
+	}
+}
+
 func TestLimits(t *testing.T) {
 	r := newRunner(t)
 	r.must(initCommand())
@@ -246,6 +276,7 @@ func TestLimits(t *testing.T) {
 		"address":     &JoinNode{Node{ID: identity.NodeID{2}, Name: "b", Boot: 1, Addresses: Addresses{Gossip: long}}},
 		"levels":      &JoinNode{Node{ID: identity.NodeID{2}, Name: "b", Boot: 1, Features: Features{2, 1}}},
 		"no producer": &OpenProducer{}, "producer": &OpenProducer{long}, "no group": &EnsureGroup{}, "group": &EnsureGroup{long, nil},
+		"set no group": &SetGroup{}, "set settings": &SetGroup{"g", 1, make([]byte, maxSettings+1)},
 		"settings": &EnsureGroup{"g", make([]byte, maxSettings+1)}, "state": &SetNodeState{identity.NodeID{1}, NodeJoining},
 		"reason": &SetMap{Generation: 1, Why: long}, "broken reason": &ReplaceReplica{1, 2, long},
 		"empty report": &ReportGroup{Group: 1, Version: 1, Term: 1},
@@ -273,6 +304,7 @@ func TestGoldenBytes(t *testing.T) {
 		"start":      {hex.EncodeToString((&StartNode{n}).append(nil)), "01" + nodeID + nodeBody},
 		"producer":   {hex.EncodeToString((&OpenProducer{"ci"}).append(nil)), "01026369"},
 		"group":      {hex.EncodeToString((&EnsureGroup{"ci", []byte{7}}).append(nil)), "01026369" + "0000000107"},
+		"set group":  {hex.EncodeToString((&SetGroup{"ci", 2, []byte{7}}).append(nil)), "01026369" + "00000002" + "0000000107"},
 		"join":       {hex.EncodeToString((&JoinNode{n}).append(nil)), "01" + nodeID + nodeBody},
 		"node state": {hex.EncodeToString((&SetNodeState{n.ID, NodeRemoved}).append(nil)), "01" + nodeID + "04"},
 		"map": {
@@ -323,7 +355,7 @@ func dump(r Record) string { return hex.EncodeToString(r.Key) + "=" + hex.Encode
 
 func commands() []Command {
 	return []Command{
-		initCommand(), &StartNode{node(3, 4, 5)}, &OpenProducer{"p"}, &EnsureGroup{"g", []byte("settings")},
+		initCommand(), &StartNode{node(3, 4, 5)}, &OpenProducer{"p"}, &EnsureGroup{"g", []byte("settings")}, &SetGroup{"g", 1, []byte("others")},
 		&JoinNode{node(3, 4, 5)}, &SetNodeState{identity.NodeID{3}, NodeDraining},
 		&SetMap{3, []GroupWish{{1, []ReplicaWish{{2, identity.NodeID{3}, Voter, true}, {0, identity.NodeID{4}, Learner, false}}}, {Group: 2}}, "why"},
 		&ReportGroup{1, 2, 3, false, []storage.ReplicaID{4, 5}, nil}, &ReplicaGone{1, 2}, &ReplaceReplica{1, 2, "why"}, &RaiseFeature{2},

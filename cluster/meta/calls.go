@@ -150,6 +150,17 @@ func (c *Calls) EnsureGroup(ctx context.Context, name string, settings []byte) (
 	return r.Group, nil
 }
 
+// SetGroup makes a consumer group, where version is 0, or changes the settings of
+// one that is at that version; ErrGroupThere, ErrNoGroup or ErrGroupChanged where
+// that is not so. It copies settings.
+func (c *Calls) SetGroup(ctx context.Context, name string, version uint32, settings []byte) (Group, error) {
+	r, err := c.call(ctx, &SetGroup{Name: name, Version: version, Settings: settings})
+	if err != nil {
+		return Group{}, fmt.Errorf("set group: %w", err)
+	}
+	return r.Group, nil
+}
+
 // call proposes until the outcome is known.
 func (c *Calls) call(ctx context.Context, cmd Command) (Result, error) {
 	if err := cmd.validate(); err != nil {

@@ -21,6 +21,7 @@ const (
 	kindReplicaGone    = 9
 	kindReplaceReplica = 10
 	kindRaiseFeature   = 11
+	kindSetGroup       = 12
 )
 
 // ErrCommand says that an entry holds a command that this version does not
@@ -59,6 +60,14 @@ type EnsureGroup struct {
 	Settings []byte
 }
 
+// SetGroup makes a consumer group, where Version is 0, or changes the settings of
+// one that is at Version. Proposed again it is found to be done.
+type SetGroup struct {
+	Name     string
+	Version  uint32
+	Settings []byte
+}
+
 // RaiseFeature raises the feature level, once all nodes' programs run at it. A
 // level that is reached is not reached twice.
 type RaiseFeature struct{ Level uint32 }
@@ -82,6 +91,7 @@ const (
 func (c *Init) kind() uint8         { return kindInit }
 func (c *OpenProducer) kind() uint8 { return kindOpenProducer }
 func (c *EnsureGroup) kind() uint8  { return kindEnsureGroup }
+func (c *SetGroup) kind() uint8     { return kindSetGroup }
 func (c *RaiseFeature) kind() uint8 { return kindRaiseFeature }
 
 func (c *Init) append(b []byte) []byte {
@@ -97,6 +107,11 @@ func (c *OpenProducer) append(b []byte) []byte { return appendName(append(b, ver
 
 func (c *EnsureGroup) append(b []byte) []byte {
 	return appendBytes(appendName(append(b, version1), c.Name), c.Settings)
+}
+
+func (c *SetGroup) append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint32(appendName(append(b, version1), c.Name), c.Version)
+	return appendBytes(b, c.Settings)
 }
 
 func (c *RaiseFeature) append(b []byte) []byte {
@@ -122,6 +137,7 @@ func readers() map[uint8]func(d *decoder) Command {
 		kindStartNode:      func(d *decoder) Command { return &StartNode{Node: d.node(d.id())} },
 		kindOpenProducer:   func(d *decoder) Command { return &OpenProducer{Name: d.name()} },
 		kindEnsureGroup:    func(d *decoder) Command { return &EnsureGroup{Name: d.name(), Settings: d.bytes()} },
+		kindSetGroup:       func(d *decoder) Command { return &SetGroup{Name: d.name(), Version: d.u32(), Settings: d.bytes()} },
 		kindJoinNode:       func(d *decoder) Command { return &JoinNode{Node: d.node(d.id())} },
 		kindSetNodeState:   readSetNodeState,
 		kindSetMap:         readSetMap,
@@ -168,11 +184,14 @@ func (c *OpenProducer) validate() error {
 	return nil
 }
 
-func (c *EnsureGroup) validate() error {
+func (c *EnsureGroup) validate() error { return validGroup(c.Name, c.Settings) }
+func (c *SetGroup) validate() error    { return validGroup(c.Name, c.Settings) }
+
+func validGroup(name string, settings []byte) error {
 	switch {
-	case len(c.Name) < 1 || len(c.Name) > maxGroupName:
+	case len(name) < 1 || len(name) > maxGroupName:
 		return fmt.Errorf("%w: group: must be 1 to %d bytes", ErrInvalid, maxGroupName)
-	case len(c.Settings) > maxSettings:
+	case len(settings) > maxSettings:
 		return fmt.Errorf("%w: group settings: must be at most %d bytes", ErrInvalid, maxSettings)
 	}
 	return nil

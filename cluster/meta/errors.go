@@ -35,6 +35,12 @@ var (
 	// ErrLastCopies refuses to give up a replica, or to remove a node, without
 	// which the rest is no majority.
 	ErrLastCopies = errors.New("the other copies are no majority")
+	// ErrGroupThere refuses to make a consumer group whose name another one has.
+	ErrGroupThere = errors.New("there is a group of that name")
+	// ErrNoGroup refuses to change a consumer group that there is not.
+	ErrNoGroup = errors.New("there is no such group")
+	// ErrGroupChanged refuses what was decided on settings that have changed since.
+	ErrGroupChanged = errors.New("the group's settings have changed meanwhile")
 	// ErrVoid is the result of a command that came into the log in another term
 	// than it was proposed in.
 	ErrVoid = errors.New("command of another term")
@@ -48,6 +54,7 @@ func codes() []error {
 	return []error{
 		ErrNotMade, ErrMade, ErrCopy, ErrTooMany, ErrNameTaken, ErrRemoved, ErrNoNode, ErrFeature, ErrState,
 		ErrStale, ErrMap, ErrNoReplica, ErrLastCopies, ErrVoid, ErrInvalid, ErrCommand,
+		ErrGroupThere, ErrNoGroup, ErrGroupChanged,
 	}
 }
 
