@@ -140,6 +140,9 @@ func (c *SessionConfig) check() error {
 	return nil
 }
 
+// CheckGroup says what is wrong with a group's name, as a *Refusal; nil if nothing is.
+func CheckGroup(name string) error { return checkGroup(name) }
+
 func checkGroup(name string) error {
 	if name == "" || len(name) > maxGroupName || !utf8.ValidString(name) {
 		return invalid("group", "must be 1 to 128 bytes of UTF-8")

@@ -96,6 +96,17 @@ const (
 	StartLatest   Start = 1
 )
 
+// String is the start as the API names it.
+func (s Start) String() string {
+	switch s {
+	case StartEarliest:
+		return "earliest"
+	case StartLatest:
+		return "latest"
+	}
+	return fmt.Sprintf("start(%d)", uint8(s))
+}
+
 // GroupConfig is a consumer group's settings. Times are milliseconds.
 type GroupConfig struct {
 	ID            GroupID
@@ -122,6 +133,19 @@ const (
 	OrderBlock OrderPolicy = 1 // it waits until the dead letter is redriven or discarded
 	OrderPark  OrderPolicy = 2 // what waits in it becomes dead letters too; later packets run
 )
+
+// String is the policy as the API names it.
+func (p OrderPolicy) String() string {
+	switch p {
+	case OrderSkip:
+		return "skip"
+	case OrderBlock:
+		return "block"
+	case OrderPark:
+		return "park"
+	}
+	return fmt.Sprintf("policy(%d)", uint8(p))
+}
 
 // DefaultGroupConfig is the contract's defaults.
 func DefaultGroupConfig(name string) GroupConfig {

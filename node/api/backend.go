@@ -41,6 +41,13 @@ type Cluster interface {
 	Drain(ctx context.Context, node string, undo bool) error
 	// Remove ends a node's membership for good.
 	Remove(ctx context.Context, node string) error
+	// CreateGroup makes a consumer group, and returns once every partition knows it.
+	CreateGroup(ctx context.Context, name string, s *waystationv1.GroupSettings) (*waystationv1.Group, error)
+	// UpdateGroup changes the settings that s gives, and returns once every
+	// partition goes by them.
+	UpdateGroup(ctx context.Context, name string, s *waystationv1.GroupSettings) (*waystationv1.Group, error)
+	// Groups are the consumer groups by name.
+	Groups() ([]*waystationv1.Group, error)
 	// Verify compares all replicas of everything.
 	Verify(ctx context.Context, limit time.Duration) (*waystationv1.VerifyClusterResponse, error)
 	// Export sends one group's state, as it is where it is led. send blocks as the

@@ -356,6 +356,22 @@ func (fakeCluster) Drain(context.Context, string, bool) error { return nil }
 
 func (fakeCluster) Remove(context.Context, string) error { return nil }
 
+// CreateGroup has what is given and no defaults.
+func (fakeCluster) CreateGroup(_ context.Context, name string, s *waystationv1.GroupSettings) (*waystationv1.Group, error) {
+	if s.GetOrderPolicy() == "sideways" {
+		return nil, &actors.Refusal{Code: actors.CodeInvalidArgument, Field: "order_policy", Message: "must be skip, block or park"}
+	}
+	return &waystationv1.Group{Name: name, Version: 1, Settings: s}, nil
+}
+
+func (fakeCluster) UpdateGroup(_ context.Context, name string, s *waystationv1.GroupSettings) (*waystationv1.Group, error) {
+	return &waystationv1.Group{Name: name, Version: 2, Settings: s}, nil
+}
+
+func (fakeCluster) Groups() ([]*waystationv1.Group, error) {
+	return []*waystationv1.Group{{Name: "ci", Version: 3, Settings: &waystationv1.GroupSettings{OrderPolicy: new("skip"), MaxAttempts: new(uint32(5))}}}, nil
+}
+
 func (fakeCluster) Verify(context.Context, time.Duration) (*waystationv1.VerifyClusterResponse, error) {
 	return &waystationv1.VerifyClusterResponse{}, nil
 }

@@ -65,6 +65,18 @@ func (g *GRPC) Register(r grpc.ServiceRegistrar) {
 			unary("DiscardDeadLetters", func(ctx context.Context, q *waystationv1.DiscardDeadLettersRequest) (any, error) {
 				return g.calls.discardDead(ctx, q)
 			}),
+			unary("CreateGroup", func(ctx context.Context, q *waystationv1.CreateGroupRequest) (any, error) {
+				g, err := g.calls.cluster.CreateGroup(ctx, q.GetName(), q.GetSettings())
+				return &waystationv1.CreateGroupResponse{Group: g}, err
+			}),
+			unary("UpdateGroup", func(ctx context.Context, q *waystationv1.UpdateGroupRequest) (any, error) {
+				g, err := g.calls.cluster.UpdateGroup(ctx, q.GetName(), q.GetSettings())
+				return &waystationv1.UpdateGroupResponse{Group: g}, err
+			}),
+			unary("ListGroups", func(context.Context, *waystationv1.ListGroupsRequest) (any, error) {
+				list, err := g.calls.cluster.Groups()
+				return &waystationv1.ListGroupsResponse{Groups: list}, err
+			}),
 			unary("DrainNode", func(ctx context.Context, q *waystationv1.DrainNodeRequest) (any, error) {
 				return &waystationv1.DrainNodeResponse{}, g.calls.cluster.Drain(ctx, q.GetNode(), q.GetUndo())
 			}),

@@ -49,8 +49,10 @@ func NewHTTP(calls *Calls, cfg HTTPConfig) *HTTP {
 		"/metrics":    {get: h.metrics, early: true},
 		"/v1/packets": {post: h.publishMany},
 		"/v1/cluster": {get: h.cluster},
+		"/v1/groups":  {get: h.listGroups, post: h.createGroup},
 	}
 	h.groups = map[string]methods{
+		"":             {get: h.group, post: h.updateGroup},
 		"pull":         {post: h.pull},
 		"settle":       {post: h.settle},
 		"renew":        {post: h.renew},

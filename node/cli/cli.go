@@ -66,6 +66,7 @@ func commands() []command {
 		{"repo", "R", "show a repository's head, backlog and cursors", runRepo},
 		{"tail", "R", "show a repository's last packets, and follow with -f", runTail},
 		{"dead", "list|redrive|discard --group G", "list a group's dead letters, give them another life, or end them", runDead},
+		{"group", "create|list|show|set [GROUP]", "make, show and change consumer groups", runGroup},
 		{"nodes", "", "show the nodes, and what moves between them", runNodes},
 		{"drain", "NODE", "have a node give what it has to the others", runDrain},
 		{"remove", "NODE", "end a node's membership for good", runRemove},
@@ -75,15 +76,6 @@ func commands() []command {
 		{"verify", "", "compare the replicas, and read every payload", runVerify},
 		{"version", "", "print the version", runVersion},
 	}
-}
-
-// later are commands that the contract names and this version has not.
-func later(name string) bool {
-	switch name {
-	case "group":
-		return true
-	}
-	return false
 }
 
 // Main runs the command line and returns the exit code.
@@ -126,8 +118,6 @@ func dispatch(ctx context.Context, s Streams, args []string) error {
 		return nil
 	case name == "serve":
 		return usagef("a node serves without a subcommand: leave %q away", name)
-	case later(name):
-		return usagef("%s is not available in this version", name)
 	}
 	return usagef("unknown command %q: see --help", name)
 }

@@ -8,9 +8,7 @@ import (
 	"maps"
 	"sync"
 	"sync/atomic"
-	"time"
 
-	"github.com/waystation/waystation/actors"
 	"github.com/waystation/waystation/actors/repository"
 	"github.com/waystation/waystation/cluster/meta"
 	"github.com/waystation/waystation/node/config"
@@ -76,9 +74,7 @@ func (g *groups) make(ctx context.Context, name string) (repository.GroupConfig,
 	settings := groupSettings(g.seed, name)
 	record, err := g.calls.EnsureGroup(ctx, name, settings.Append(nil))
 	if errors.Is(err, meta.ErrTooMany) {
-		return repository.GroupConfig{}, &actors.Refusal{
-			Code: actors.CodeResourceExhausted, Field: "group", Message: err.Error(), RetryAfter: time.Minute,
-		}
+		return repository.GroupConfig{}, tooManyGroups(err)
 	}
 	if err != nil {
 		return repository.GroupConfig{}, err

@@ -3331,6 +3331,440 @@ func (x *DiscardDeadLettersResponse) GetLooked() uint64 {
 	return 0
 }
 
+// GroupSettings are a consumer group's. What is not given is the cluster's default
+// when a group is made, and stays as it is when one is changed.
+type GroupSettings struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Start: earliest or latest, where the group begins in what is retained. It
+	// cannot be changed.
+	Start *string `protobuf:"bytes,1,opt,name=start,proto3,oneof" json:"start,omitempty"`
+	// MaxAttempts: a packet that failed so often is a dead letter; 1 to 1,000.
+	MaxAttempts *uint32 `protobuf:"varint,2,opt,name=max_attempts,json=maxAttempts,proto3,oneof" json:"max_attempts,omitempty"`
+	// BackoffBase: the delay after the first failure, doubled by each further one.
+	BackoffBase *durationpb.Duration `protobuf:"bytes,3,opt,name=backoff_base,json=backoffBase,proto3" json:"backoff_base,omitempty"`
+	BackoffMax  *durationpb.Duration `protobuf:"bytes,4,opt,name=backoff_max,json=backoffMax,proto3" json:"backoff_max,omitempty"`
+	// Lease: how long a worker may hold a repository without renewing it; 1 s to 1 h.
+	Lease *durationpb.Duration `protobuf:"bytes,5,opt,name=lease,proto3" json:"lease,omitempty"`
+	// MaxBatch: packets of one repository that a worker gets at once; 1 to 1,024.
+	MaxBatch *uint32 `protobuf:"varint,6,opt,name=max_batch,json=maxBatch,proto3,oneof" json:"max_batch,omitempty"`
+	// OrderPolicy: what becomes of a lane after a dead letter: skip, block or park.
+	OrderPolicy   *string `protobuf:"bytes,7,opt,name=order_policy,json=orderPolicy,proto3,oneof" json:"order_policy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GroupSettings) Reset() {
+	*x = GroupSettings{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GroupSettings) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GroupSettings) ProtoMessage() {}
+
+func (x *GroupSettings) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GroupSettings.ProtoReflect.Descriptor instead.
+func (*GroupSettings) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *GroupSettings) GetStart() string {
+	if x != nil && x.Start != nil {
+		return *x.Start
+	}
+	return ""
+}
+
+func (x *GroupSettings) GetMaxAttempts() uint32 {
+	if x != nil && x.MaxAttempts != nil {
+		return *x.MaxAttempts
+	}
+	return 0
+}
+
+func (x *GroupSettings) GetBackoffBase() *durationpb.Duration {
+	if x != nil {
+		return x.BackoffBase
+	}
+	return nil
+}
+
+func (x *GroupSettings) GetBackoffMax() *durationpb.Duration {
+	if x != nil {
+		return x.BackoffMax
+	}
+	return nil
+}
+
+func (x *GroupSettings) GetLease() *durationpb.Duration {
+	if x != nil {
+		return x.Lease
+	}
+	return nil
+}
+
+func (x *GroupSettings) GetMaxBatch() uint32 {
+	if x != nil && x.MaxBatch != nil {
+		return *x.MaxBatch
+	}
+	return 0
+}
+
+func (x *GroupSettings) GetOrderPolicy() string {
+	if x != nil && x.OrderPolicy != nil {
+		return *x.OrderPolicy
+	}
+	return ""
+}
+
+type Group struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Version counts the changes of its settings, from 1.
+	Version       uint32         `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Settings      *GroupSettings `protobuf:"bytes,3,opt,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Group) Reset() {
+	*x = Group{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Group) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Group) ProtoMessage() {}
+
+func (x *Group) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Group.ProtoReflect.Descriptor instead.
+func (*Group) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *Group) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Group) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Group) GetSettings() *GroupSettings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+type CreateGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Settings      *GroupSettings         `protobuf:"bytes,2,opt,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateGroupRequest) Reset() {
+	*x = CreateGroupRequest{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateGroupRequest) ProtoMessage() {}
+
+func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateGroupRequest.ProtoReflect.Descriptor instead.
+func (*CreateGroupRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *CreateGroupRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CreateGroupRequest) GetSettings() *GroupSettings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+type CreateGroupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *Group                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateGroupResponse) Reset() {
+	*x = CreateGroupResponse{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateGroupResponse) ProtoMessage() {}
+
+func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateGroupResponse.ProtoReflect.Descriptor instead.
+func (*CreateGroupResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *CreateGroupResponse) GetGroup() *Group {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+type UpdateGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Settings      *GroupSettings         `protobuf:"bytes,2,opt,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateGroupRequest) Reset() {
+	*x = UpdateGroupRequest{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateGroupRequest) ProtoMessage() {}
+
+func (x *UpdateGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateGroupRequest.ProtoReflect.Descriptor instead.
+func (*UpdateGroupRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *UpdateGroupRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UpdateGroupRequest) GetSettings() *GroupSettings {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+type UpdateGroupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Group         *Group                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateGroupResponse) Reset() {
+	*x = UpdateGroupResponse{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateGroupResponse) ProtoMessage() {}
+
+func (x *UpdateGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateGroupResponse.ProtoReflect.Descriptor instead.
+func (*UpdateGroupResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *UpdateGroupResponse) GetGroup() *Group {
+	if x != nil {
+		return x.Group
+	}
+	return nil
+}
+
+type ListGroupsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupsRequest) Reset() {
+	*x = ListGroupsRequest{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupsRequest) ProtoMessage() {}
+
+func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
+func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{52}
+}
+
+type ListGroupsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Groups        []*Group               `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupsResponse) Reset() {
+	*x = ListGroupsResponse{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupsResponse) ProtoMessage() {}
+
+func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
+func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *ListGroupsResponse) GetGroups() []*Group {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
 type DescribeClusterRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -3339,7 +3773,7 @@ type DescribeClusterRequest struct {
 
 func (x *DescribeClusterRequest) Reset() {
 	*x = DescribeClusterRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3351,7 +3785,7 @@ func (x *DescribeClusterRequest) String() string {
 func (*DescribeClusterRequest) ProtoMessage() {}
 
 func (x *DescribeClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3364,7 +3798,7 @@ func (x *DescribeClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeClusterRequest.ProtoReflect.Descriptor instead.
 func (*DescribeClusterRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{46}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{54}
 }
 
 type DescribeClusterResponse struct {
@@ -3387,7 +3821,7 @@ type DescribeClusterResponse struct {
 
 func (x *DescribeClusterResponse) Reset() {
 	*x = DescribeClusterResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3399,7 +3833,7 @@ func (x *DescribeClusterResponse) String() string {
 func (*DescribeClusterResponse) ProtoMessage() {}
 
 func (x *DescribeClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3412,7 +3846,7 @@ func (x *DescribeClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeClusterResponse.ProtoReflect.Descriptor instead.
 func (*DescribeClusterResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{47}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *DescribeClusterResponse) GetClusterId() string {
@@ -3475,7 +3909,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3487,7 +3921,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3500,7 +3934,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{48}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *Operation) GetAt() *timestamppb.Timestamp {
@@ -3529,7 +3963,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3541,7 +3975,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3554,7 +3988,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{49}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *DrainNodeRequest) GetNode() string {
@@ -3579,7 +4013,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3591,7 +4025,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3604,7 +4038,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{50}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{58}
 }
 
 type RemoveNodeRequest struct {
@@ -3617,7 +4051,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3629,7 +4063,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3642,7 +4076,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{51}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *RemoveNodeRequest) GetNode() string {
@@ -3660,7 +4094,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3672,7 +4106,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3685,7 +4119,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{52}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{60}
 }
 
 type Node struct {
@@ -3705,7 +4139,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3717,7 +4151,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3730,7 +4164,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{53}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Node) GetId() string {
@@ -3801,7 +4235,7 @@ type Addresses struct {
 
 func (x *Addresses) Reset() {
 	*x = Addresses{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3813,7 +4247,7 @@ func (x *Addresses) String() string {
 func (*Addresses) ProtoMessage() {}
 
 func (x *Addresses) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3826,7 +4260,7 @@ func (x *Addresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Addresses.ProtoReflect.Descriptor instead.
 func (*Addresses) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{54}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *Addresses) GetGrpc() string {
@@ -3875,7 +4309,7 @@ type Partition struct {
 
 func (x *Partition) Reset() {
 	*x = Partition{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[55]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3887,7 +4321,7 @@ func (x *Partition) String() string {
 func (*Partition) ProtoMessage() {}
 
 func (x *Partition) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[55]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3900,7 +4334,7 @@ func (x *Partition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partition.ProtoReflect.Descriptor instead.
 func (*Partition) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{55}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Partition) GetId() uint32 {
@@ -3962,7 +4396,7 @@ type VerifyClusterRequest struct {
 
 func (x *VerifyClusterRequest) Reset() {
 	*x = VerifyClusterRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[56]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3974,7 +4408,7 @@ func (x *VerifyClusterRequest) String() string {
 func (*VerifyClusterRequest) ProtoMessage() {}
 
 func (x *VerifyClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[56]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3987,7 +4421,7 @@ func (x *VerifyClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyClusterRequest.ProtoReflect.Descriptor instead.
 func (*VerifyClusterRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{56}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *VerifyClusterRequest) GetLimitMs() uint32 {
@@ -4007,7 +4441,7 @@ type VerifyClusterResponse struct {
 
 func (x *VerifyClusterResponse) Reset() {
 	*x = VerifyClusterResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4019,7 +4453,7 @@ func (x *VerifyClusterResponse) String() string {
 func (*VerifyClusterResponse) ProtoMessage() {}
 
 func (x *VerifyClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4032,7 +4466,7 @@ func (x *VerifyClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyClusterResponse.ProtoReflect.Descriptor instead.
 func (*VerifyClusterResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{57}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *VerifyClusterResponse) GetGroups() []*VerifiedGroup {
@@ -4060,7 +4494,7 @@ type VerifiedGroup struct {
 
 func (x *VerifiedGroup) Reset() {
 	*x = VerifiedGroup{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[58]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4072,7 +4506,7 @@ func (x *VerifiedGroup) String() string {
 func (*VerifiedGroup) ProtoMessage() {}
 
 func (x *VerifiedGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[58]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4085,7 +4519,7 @@ func (x *VerifiedGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifiedGroup.ProtoReflect.Descriptor instead.
 func (*VerifiedGroup) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{58}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *VerifiedGroup) GetMeta() bool {
@@ -4145,7 +4579,7 @@ type VerifiedReplica struct {
 
 func (x *VerifiedReplica) Reset() {
 	*x = VerifiedReplica{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[59]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4157,7 +4591,7 @@ func (x *VerifiedReplica) String() string {
 func (*VerifiedReplica) ProtoMessage() {}
 
 func (x *VerifiedReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[59]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4170,7 +4604,7 @@ func (x *VerifiedReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifiedReplica.ProtoReflect.Descriptor instead.
 func (*VerifiedReplica) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{59}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *VerifiedReplica) GetNode() string {
@@ -4253,7 +4687,7 @@ type ExportGroupRequest struct {
 
 func (x *ExportGroupRequest) Reset() {
 	*x = ExportGroupRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[60]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4265,7 +4699,7 @@ func (x *ExportGroupRequest) String() string {
 func (*ExportGroupRequest) ProtoMessage() {}
 
 func (x *ExportGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[60]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4278,7 +4712,7 @@ func (x *ExportGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportGroupRequest.ProtoReflect.Descriptor instead.
 func (*ExportGroupRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{60}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *ExportGroupRequest) GetGroup() uint32 {
@@ -4299,7 +4733,7 @@ type ExportGroupResponse struct {
 
 func (x *ExportGroupResponse) Reset() {
 	*x = ExportGroupResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[61]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4311,7 +4745,7 @@ func (x *ExportGroupResponse) String() string {
 func (*ExportGroupResponse) ProtoMessage() {}
 
 func (x *ExportGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[61]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4324,7 +4758,7 @@ func (x *ExportGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportGroupResponse.ProtoReflect.Descriptor instead.
 func (*ExportGroupResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{61}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *ExportGroupResponse) GetHead() *GroupHead {
@@ -4364,7 +4798,7 @@ type GroupHead struct {
 
 func (x *GroupHead) Reset() {
 	*x = GroupHead{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[62]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4376,7 +4810,7 @@ func (x *GroupHead) String() string {
 func (*GroupHead) ProtoMessage() {}
 
 func (x *GroupHead) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[62]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4389,7 +4823,7 @@ func (x *GroupHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupHead.ProtoReflect.Descriptor instead.
 func (*GroupHead) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{62}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *GroupHead) GetClusterId() []byte {
@@ -4716,7 +5150,38 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x1aDiscardDeadLettersResponse\x12\x1c\n" +
 	"\tdiscarded\x18\x01 \x01(\x04R\tdiscarded\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x16\n" +
-	"\x06looked\x18\x03 \x01(\x04R\x06looked\"\x18\n" +
+	"\x06looked\x18\x03 \x01(\x04R\x06looked\"\x81\x03\n" +
+	"\rGroupSettings\x12\x19\n" +
+	"\x05start\x18\x01 \x01(\tH\x00R\x05start\x88\x01\x01\x12&\n" +
+	"\fmax_attempts\x18\x02 \x01(\rH\x01R\vmaxAttempts\x88\x01\x01\x12<\n" +
+	"\fbackoff_base\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\vbackoffBase\x12:\n" +
+	"\vbackoff_max\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"backoffMax\x12/\n" +
+	"\x05lease\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12 \n" +
+	"\tmax_batch\x18\x06 \x01(\rH\x02R\bmaxBatch\x88\x01\x01\x12&\n" +
+	"\forder_policy\x18\a \x01(\tH\x03R\vorderPolicy\x88\x01\x01B\b\n" +
+	"\x06_startB\x0f\n" +
+	"\r_max_attemptsB\f\n" +
+	"\n" +
+	"_max_batchB\x0f\n" +
+	"\r_order_policy\"o\n" +
+	"\x05Group\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\x128\n" +
+	"\bsettings\x18\x03 \x01(\v2\x1c.waystation.v1.GroupSettingsR\bsettings\"b\n" +
+	"\x12CreateGroupRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x128\n" +
+	"\bsettings\x18\x02 \x01(\v2\x1c.waystation.v1.GroupSettingsR\bsettings\"A\n" +
+	"\x13CreateGroupResponse\x12*\n" +
+	"\x05group\x18\x01 \x01(\v2\x14.waystation.v1.GroupR\x05group\"b\n" +
+	"\x12UpdateGroupRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x128\n" +
+	"\bsettings\x18\x02 \x01(\v2\x1c.waystation.v1.GroupSettingsR\bsettings\"A\n" +
+	"\x13UpdateGroupResponse\x12*\n" +
+	"\x05group\x18\x01 \x01(\v2\x14.waystation.v1.GroupR\x05group\"\x13\n" +
+	"\x11ListGroupsRequest\"B\n" +
+	"\x12ListGroupsResponse\x12,\n" +
+	"\x06groups\x18\x01 \x03(\v2\x14.waystation.v1.GroupR\x06groups\"\x18\n" +
 	"\x16DescribeClusterRequest\"\xa0\x02\n" +
 	"\x17DescribeClusterResponse\x12\x1d\n" +
 	"\n" +
@@ -4818,7 +5283,7 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04DONE\x10\x01\x12\t\n" +
 	"\x05RETRY\x10\x02\x12\b\n" +
-	"\x04DEAD\x10\x032\x9c\f\n" +
+	"\x04DEAD\x10\x032\x9b\x0e\n" +
 	"\n" +
 	"Waystation\x12H\n" +
 	"\aPublish\x12\x1d.waystation.v1.PublishRequest\x1a\x1e.waystation.v1.PublishResponse\x12^\n" +
@@ -4833,7 +5298,11 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\rGetRepository\x12#.waystation.v1.GetRepositoryRequest\x1a$.waystation.v1.GetRepositoryResponse\x12`\n" +
 	"\x0fListDeadLetters\x12%.waystation.v1.ListDeadLettersRequest\x1a&.waystation.v1.ListDeadLettersResponse\x12i\n" +
 	"\x12RedriveDeadLetters\x12(.waystation.v1.RedriveDeadLettersRequest\x1a).waystation.v1.RedriveDeadLettersResponse\x12i\n" +
-	"\x12DiscardDeadLetters\x12(.waystation.v1.DiscardDeadLettersRequest\x1a).waystation.v1.DiscardDeadLettersResponse\x12`\n" +
+	"\x12DiscardDeadLetters\x12(.waystation.v1.DiscardDeadLettersRequest\x1a).waystation.v1.DiscardDeadLettersResponse\x12T\n" +
+	"\vCreateGroup\x12!.waystation.v1.CreateGroupRequest\x1a\".waystation.v1.CreateGroupResponse\x12T\n" +
+	"\vUpdateGroup\x12!.waystation.v1.UpdateGroupRequest\x1a\".waystation.v1.UpdateGroupResponse\x12Q\n" +
+	"\n" +
+	"ListGroups\x12 .waystation.v1.ListGroupsRequest\x1a!.waystation.v1.ListGroupsResponse\x12`\n" +
 	"\x0fDescribeCluster\x12%.waystation.v1.DescribeClusterRequest\x1a&.waystation.v1.DescribeClusterResponse\x12N\n" +
 	"\tDrainNode\x12\x1f.waystation.v1.DrainNodeRequest\x1a .waystation.v1.DrainNodeResponse\x12Q\n" +
 	"\n" +
@@ -4854,7 +5323,7 @@ func file_waystation_v1_waystation_proto_rawDescGZIP() []byte {
 }
 
 var file_waystation_v1_waystation_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_waystation_v1_waystation_proto_goTypes = []any{
 	(Priority)(0),                      // 0: waystation.v1.Priority
 	(ContentEncoding)(0),               // 1: waystation.v1.ContentEncoding
@@ -4905,35 +5374,43 @@ var file_waystation_v1_waystation_proto_goTypes = []any{
 	(*RedriveDeadLettersResponse)(nil), // 46: waystation.v1.RedriveDeadLettersResponse
 	(*DiscardDeadLettersRequest)(nil),  // 47: waystation.v1.DiscardDeadLettersRequest
 	(*DiscardDeadLettersResponse)(nil), // 48: waystation.v1.DiscardDeadLettersResponse
-	(*DescribeClusterRequest)(nil),     // 49: waystation.v1.DescribeClusterRequest
-	(*DescribeClusterResponse)(nil),    // 50: waystation.v1.DescribeClusterResponse
-	(*Operation)(nil),                  // 51: waystation.v1.Operation
-	(*DrainNodeRequest)(nil),           // 52: waystation.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),          // 53: waystation.v1.DrainNodeResponse
-	(*RemoveNodeRequest)(nil),          // 54: waystation.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 55: waystation.v1.RemoveNodeResponse
-	(*Node)(nil),                       // 56: waystation.v1.Node
-	(*Addresses)(nil),                  // 57: waystation.v1.Addresses
-	(*Partition)(nil),                  // 58: waystation.v1.Partition
-	(*VerifyClusterRequest)(nil),       // 59: waystation.v1.VerifyClusterRequest
-	(*VerifyClusterResponse)(nil),      // 60: waystation.v1.VerifyClusterResponse
-	(*VerifiedGroup)(nil),              // 61: waystation.v1.VerifiedGroup
-	(*VerifiedReplica)(nil),            // 62: waystation.v1.VerifiedReplica
-	(*ExportGroupRequest)(nil),         // 63: waystation.v1.ExportGroupRequest
-	(*ExportGroupResponse)(nil),        // 64: waystation.v1.ExportGroupResponse
-	(*GroupHead)(nil),                  // 65: waystation.v1.GroupHead
-	nil,                                // 66: waystation.v1.CodePacket.MetadataEntry
-	(*durationpb.Duration)(nil),        // 67: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 68: google.protobuf.Timestamp
+	(*GroupSettings)(nil),              // 49: waystation.v1.GroupSettings
+	(*Group)(nil),                      // 50: waystation.v1.Group
+	(*CreateGroupRequest)(nil),         // 51: waystation.v1.CreateGroupRequest
+	(*CreateGroupResponse)(nil),        // 52: waystation.v1.CreateGroupResponse
+	(*UpdateGroupRequest)(nil),         // 53: waystation.v1.UpdateGroupRequest
+	(*UpdateGroupResponse)(nil),        // 54: waystation.v1.UpdateGroupResponse
+	(*ListGroupsRequest)(nil),          // 55: waystation.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),         // 56: waystation.v1.ListGroupsResponse
+	(*DescribeClusterRequest)(nil),     // 57: waystation.v1.DescribeClusterRequest
+	(*DescribeClusterResponse)(nil),    // 58: waystation.v1.DescribeClusterResponse
+	(*Operation)(nil),                  // 59: waystation.v1.Operation
+	(*DrainNodeRequest)(nil),           // 60: waystation.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),          // 61: waystation.v1.DrainNodeResponse
+	(*RemoveNodeRequest)(nil),          // 62: waystation.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 63: waystation.v1.RemoveNodeResponse
+	(*Node)(nil),                       // 64: waystation.v1.Node
+	(*Addresses)(nil),                  // 65: waystation.v1.Addresses
+	(*Partition)(nil),                  // 66: waystation.v1.Partition
+	(*VerifyClusterRequest)(nil),       // 67: waystation.v1.VerifyClusterRequest
+	(*VerifyClusterResponse)(nil),      // 68: waystation.v1.VerifyClusterResponse
+	(*VerifiedGroup)(nil),              // 69: waystation.v1.VerifiedGroup
+	(*VerifiedReplica)(nil),            // 70: waystation.v1.VerifiedReplica
+	(*ExportGroupRequest)(nil),         // 71: waystation.v1.ExportGroupRequest
+	(*ExportGroupResponse)(nil),        // 72: waystation.v1.ExportGroupResponse
+	(*GroupHead)(nil),                  // 73: waystation.v1.GroupHead
+	nil,                                // 74: waystation.v1.CodePacket.MetadataEntry
+	(*durationpb.Duration)(nil),        // 75: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
 }
 var file_waystation_v1_waystation_proto_depIdxs = []int32{
-	66, // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
+	74, // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
 	3,  // 1: waystation.v1.CodePacket.position:type_name -> waystation.v1.Position
 	0,  // 2: waystation.v1.CodePacket.priority:type_name -> waystation.v1.Priority
 	1,  // 3: waystation.v1.CodePacket.content_encoding:type_name -> waystation.v1.ContentEncoding
-	67, // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
-	67, // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
-	68, // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
+	75, // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
+	75, // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
+	76, // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
 	4,  // 7: waystation.v1.PublishRequest.packet:type_name -> waystation.v1.CodePacket
 	5,  // 8: waystation.v1.PublishResponse.receipt:type_name -> waystation.v1.Receipt
 	4,  // 9: waystation.v1.PublishStreamRequest.packets:type_name -> waystation.v1.CodePacket
@@ -4950,11 +5427,11 @@ var file_waystation_v1_waystation_proto_depIdxs = []int32{
 	20, // 20: waystation.v1.WorkResponse.settlements:type_name -> waystation.v1.SettlementResult
 	22, // 21: waystation.v1.WorkResponse.renewals:type_name -> waystation.v1.RenewResult
 	4,  // 22: waystation.v1.Delivery.packet:type_name -> waystation.v1.CodePacket
-	68, // 23: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
-	68, // 24: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
+	76, // 23: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
+	76, // 24: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
 	2,  // 25: waystation.v1.Settlement.outcome:type_name -> waystation.v1.Outcome
 	6,  // 26: waystation.v1.SettlementResult.error:type_name -> waystation.v1.Error
-	68, // 27: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
+	76, // 27: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
 	6,  // 28: waystation.v1.RenewResult.error:type_name -> waystation.v1.Error
 	18, // 29: waystation.v1.PullResponse.deliveries:type_name -> waystation.v1.Delivery
 	19, // 30: waystation.v1.SettleRequest.settlements:type_name -> waystation.v1.Settlement
@@ -4964,67 +5441,82 @@ var file_waystation_v1_waystation_proto_depIdxs = []int32{
 	31, // 34: waystation.v1.LookupPacketResponse.packet:type_name -> waystation.v1.StoredPacket
 	32, // 35: waystation.v1.LookupPacketResponse.groups:type_name -> waystation.v1.PacketState
 	4,  // 36: waystation.v1.StoredPacket.packet:type_name -> waystation.v1.CodePacket
-	68, // 37: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
+	76, // 37: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
 	31, // 38: waystation.v1.ReadPacketsResponse.packets:type_name -> waystation.v1.StoredPacket
 	39, // 39: waystation.v1.GetRepositoryResponse.groups:type_name -> waystation.v1.GroupCursor
 	40, // 40: waystation.v1.GroupCursor.cursors:type_name -> waystation.v1.Cursors
-	68, // 41: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
-	68, // 42: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
+	76, // 41: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
+	76, // 42: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
 	43, // 43: waystation.v1.ListDeadLettersResponse.dead:type_name -> waystation.v1.DeadLetter
-	68, // 44: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
+	76, // 44: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
 	44, // 45: waystation.v1.DeadLetter.failures:type_name -> waystation.v1.Failure
-	68, // 46: waystation.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	68, // 47: waystation.v1.RedriveDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
-	68, // 48: waystation.v1.DiscardDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
-	56, // 49: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
-	58, // 50: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
-	51, // 51: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
-	68, // 52: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
-	57, // 53: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
-	61, // 54: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
-	62, // 55: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
-	65, // 56: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
-	7,  // 57: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
-	9,  // 58: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
-	15, // 59: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
-	23, // 60: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
-	25, // 61: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
-	27, // 62: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
-	29, // 63: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
-	33, // 64: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
-	35, // 65: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
-	37, // 66: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
-	41, // 67: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
-	45, // 68: waystation.v1.Waystation.RedriveDeadLetters:input_type -> waystation.v1.RedriveDeadLettersRequest
-	47, // 69: waystation.v1.Waystation.DiscardDeadLetters:input_type -> waystation.v1.DiscardDeadLettersRequest
-	49, // 70: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
-	52, // 71: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
-	54, // 72: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
-	59, // 73: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
-	63, // 74: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
-	8,  // 75: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
-	10, // 76: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
-	17, // 77: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
-	24, // 78: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
-	26, // 79: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
-	28, // 80: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
-	30, // 81: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
-	34, // 82: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
-	36, // 83: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
-	38, // 84: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
-	42, // 85: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
-	46, // 86: waystation.v1.Waystation.RedriveDeadLetters:output_type -> waystation.v1.RedriveDeadLettersResponse
-	48, // 87: waystation.v1.Waystation.DiscardDeadLetters:output_type -> waystation.v1.DiscardDeadLettersResponse
-	50, // 88: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
-	53, // 89: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
-	55, // 90: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
-	60, // 91: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
-	64, // 92: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
-	75, // [75:93] is the sub-list for method output_type
-	57, // [57:75] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	76, // 46: waystation.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	76, // 47: waystation.v1.RedriveDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	76, // 48: waystation.v1.DiscardDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	75, // 49: waystation.v1.GroupSettings.backoff_base:type_name -> google.protobuf.Duration
+	75, // 50: waystation.v1.GroupSettings.backoff_max:type_name -> google.protobuf.Duration
+	75, // 51: waystation.v1.GroupSettings.lease:type_name -> google.protobuf.Duration
+	49, // 52: waystation.v1.Group.settings:type_name -> waystation.v1.GroupSettings
+	49, // 53: waystation.v1.CreateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
+	50, // 54: waystation.v1.CreateGroupResponse.group:type_name -> waystation.v1.Group
+	49, // 55: waystation.v1.UpdateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
+	50, // 56: waystation.v1.UpdateGroupResponse.group:type_name -> waystation.v1.Group
+	50, // 57: waystation.v1.ListGroupsResponse.groups:type_name -> waystation.v1.Group
+	64, // 58: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
+	66, // 59: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
+	59, // 60: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
+	76, // 61: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
+	65, // 62: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
+	69, // 63: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
+	70, // 64: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
+	73, // 65: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
+	7,  // 66: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
+	9,  // 67: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
+	15, // 68: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
+	23, // 69: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
+	25, // 70: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
+	27, // 71: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
+	29, // 72: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
+	33, // 73: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
+	35, // 74: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
+	37, // 75: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
+	41, // 76: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
+	45, // 77: waystation.v1.Waystation.RedriveDeadLetters:input_type -> waystation.v1.RedriveDeadLettersRequest
+	47, // 78: waystation.v1.Waystation.DiscardDeadLetters:input_type -> waystation.v1.DiscardDeadLettersRequest
+	51, // 79: waystation.v1.Waystation.CreateGroup:input_type -> waystation.v1.CreateGroupRequest
+	53, // 80: waystation.v1.Waystation.UpdateGroup:input_type -> waystation.v1.UpdateGroupRequest
+	55, // 81: waystation.v1.Waystation.ListGroups:input_type -> waystation.v1.ListGroupsRequest
+	57, // 82: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
+	60, // 83: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
+	62, // 84: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
+	67, // 85: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
+	71, // 86: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
+	8,  // 87: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
+	10, // 88: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
+	17, // 89: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
+	24, // 90: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
+	26, // 91: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
+	28, // 92: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
+	30, // 93: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
+	34, // 94: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
+	36, // 95: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
+	38, // 96: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
+	42, // 97: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
+	46, // 98: waystation.v1.Waystation.RedriveDeadLetters:output_type -> waystation.v1.RedriveDeadLettersResponse
+	48, // 99: waystation.v1.Waystation.DiscardDeadLetters:output_type -> waystation.v1.DiscardDeadLettersResponse
+	52, // 100: waystation.v1.Waystation.CreateGroup:output_type -> waystation.v1.CreateGroupResponse
+	54, // 101: waystation.v1.Waystation.UpdateGroup:output_type -> waystation.v1.UpdateGroupResponse
+	56, // 102: waystation.v1.Waystation.ListGroups:output_type -> waystation.v1.ListGroupsResponse
+	58, // 103: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
+	61, // 104: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
+	63, // 105: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
+	68, // 106: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
+	72, // 107: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
+	87, // [87:108] is the sub-list for method output_type
+	66, // [66:87] is the sub-list for method input_type
+	66, // [66:66] is the sub-list for extension type_name
+	66, // [66:66] is the sub-list for extension extendee
+	0,  // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_waystation_v1_waystation_proto_init() }
@@ -5033,13 +5525,14 @@ func file_waystation_v1_waystation_proto_init() {
 		return
 	}
 	file_waystation_v1_waystation_proto_msgTypes[1].OneofWrappers = []any{}
+	file_waystation_v1_waystation_proto_msgTypes[46].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waystation_v1_waystation_proto_rawDesc), len(file_waystation_v1_waystation_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   64,
+			NumMessages:   72,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/spf13/pflag"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
+	"github.com/waystation/waystation/node/api"
+)
+
+func runGroup(ctx context.Context, s Streams, args []string) error {
+	if len(args) == 0 {
+		return usagef("group: want a subcommand, as in: group list")
+	}
+	switch args[0] {
+	case "create":
+		return runGroupPut(ctx, s, args[1:], true)
+	case "set":
+		return runGroupPut(ctx, s, args[1:], false)
+	case "list", "--help", "-h":
+		return runGroupList(ctx, s, args[min(1, len(args)):])
+	case "show":
+		return runGroupShow(ctx, s, args[1:])
+	}
+	return usagef("group: unknown subcommand %q: there are create, list, show and set", args[0])
+}
+
+// groupFlags define a group's settings; settings are those that were given.
+func groupFlags(fs *pflag.FlagSet, makes bool) (settings func() *waystationv1.GroupSettings) {
+	start := new(string)
+	if makes {
+		fs.StringVar(start, "start", "", "where it `begins`: earliest (the default) or latest")
+	}
+	attempts := fs.Uint32("max-attempts", 0, "a packet that failed so `often` is a dead letter")
+	base := fs.Duration("backoff-base", 0, "`delay` after the first failure, doubled by each further one")
+	most := fs.Duration("backoff-max", 0, "the longest `delay` after a failure")
+	lease := fs.Duration("lease", 0, "how `long` a worker may hold a repository without renewing it")
+	batch := fs.Uint32("max-batch", 0, "`packets` of one repository that a worker gets at once")
+	policy := fs.String("order-policy", "", "what becomes of a lane after a dead letter: `skip`, block or park")
+	return func() *waystationv1.GroupSettings {
+		x := &waystationv1.GroupSettings{}
+		given := map[string]func(){
+			"start":        func() { x.Start = start },
+			"max-attempts": func() { x.MaxAttempts = attempts },
+			"backoff-base": func() { x.BackoffBase = durationpb.New(*base) },
+			"backoff-max":  func() { x.BackoffMax = durationpb.New(*most) },
+			"lease":        func() { x.Lease = durationpb.New(*lease) },
+			"max-batch":    func() { x.MaxBatch = batch },
+			"order-policy": func() { x.OrderPolicy = policy },
+		}
+		fs.Visit(func(f *pflag.Flag) {
+			if set, ok := given[f.Name]; ok {
+				set()
+			}
+		})
+		return x
+	}
+}
+
+func runGroupPut(ctx context.Context, s Streams, args []string, makes bool) error {
+	name := "group set"
+	if makes {
+		name = "group create"
+	}
+	fs, output := flags(name)
+	addr := addrFlag(fs)
+	settings := groupFlags(fs, makes)
+	if err := parse(s, fs, args, name+" GROUP [flags]"); err != nil {
+		return helped(err)
+	}
+	if fs.NArg() != 1 {
+		return usagef("%s: want one group", name)
+	}
+	n, err := look(ctx, s, *addr)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	var g *waystationv1.Group
+	if makes {
+		answer, fault := call(ctx, n, n.CreateGroup, &waystationv1.CreateGroupRequest{Name: fs.Arg(0), Settings: settings()})
+		g, err = answer.GetGroup(), fault
+	} else {
+		answer, fault := call(ctx, n, n.UpdateGroup, &waystationv1.UpdateGroupRequest{Name: fs.Arg(0), Settings: settings()})
+		g, err = answer.GetGroup(), fault
+	}
+	if err != nil {
+		return err
+	}
+	return showGroup(s, *output, g)
+}
+
+func showGroup(s Streams, output string, g *waystationv1.Group) error {
+	if output == "json" {
+		return printJSON(s.Out, api.GroupJSON(g))
+	}
+	x := g.GetSettings()
+	return table(s.Out, func(w io.Writer) {
+		fmt.Fprintf(w, "group\t%s\n", printable(g.GetName()))
+		fmt.Fprintf(w, "version\t%d\n", g.GetVersion())
+		fmt.Fprintf(w, "start\t%s\n", x.GetStart())
+		fmt.Fprintf(w, "max attempts\t%d\n", x.GetMaxAttempts())
+		fmt.Fprintf(w, "back-off\t%v to %v\n", x.GetBackoffBase().AsDuration(), x.GetBackoffMax().AsDuration())
+		fmt.Fprintf(w, "lease\t%v\n", x.GetLease().AsDuration())
+		fmt.Fprintf(w, "max batch\t%d\n", x.GetMaxBatch())
+		fmt.Fprintf(w, "order policy\t%s\n", x.GetOrderPolicy())
+	})
+}
+
+func runGroupList(ctx context.Context, s Streams, args []string) error {
+	fs, output := flags("group list")
+	addr := addrFlag(fs)
+	if err := parse(s, fs, args, "group list [flags]"); err != nil {
+		return helped(err)
+	}
+	if fs.NArg() > 0 {
+		return usagef("group list: there are no arguments")
+	}
+	n, err := look(ctx, s, *addr)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	answer, err := call(ctx, n, n.ListGroups, &waystationv1.ListGroupsRequest{})
+	if err != nil {
+		return err
+	}
+	if *output == "json" {
+		return printJSON(s.Out, api.GroupsJSON(answer.GetGroups()))
+	}
+	return table(s.Out, func(w io.Writer) {
+		fmt.Fprintf(w, "GROUP\tVERSION\tSTART\tMAX ATTEMPTS\tLEASE\tMAX BATCH\tORDER POLICY\n")
+		for _, g := range answer.GetGroups() {
+			x := g.GetSettings()
+			fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%v\t%d\t%s\n", printable(g.GetName()), g.GetVersion(), x.GetStart(), x.GetMaxAttempts(),
+				x.GetLease().AsDuration(), x.GetMaxBatch(), x.GetOrderPolicy())
+		}
+	})
+}
+
+func runGroupShow(ctx context.Context, s Streams, args []string) error {
+	fs, output := flags("group show")
+	addr := addrFlag(fs)
+	if err := parse(s, fs, args, "group show GROUP [flags]"); err != nil {
+		return helped(err)
+	}
+	if fs.NArg() != 1 {
+		return usagef("group show: want one group")
+	}
+	n, err := look(ctx, s, *addr)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	answer, err := call(ctx, n, n.ListGroups, &waystationv1.ListGroupsRequest{})
+	if err != nil {
+		return err
+	}
+	for _, g := range answer.GetGroups() {
+		if g.GetName() == fs.Arg(0) {
+			return showGroup(s, *output, g)
+		}
+	}
+	return fmt.Errorf("there is no group %q: see `group list`", fs.Arg(0))
+}
