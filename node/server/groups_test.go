@@ -93,11 +93,13 @@ func TestGroupSettingsRefused(t *testing.T) {
 		_, err := n.rpc.CreateGroup(t.Context(), &waystationv1.CreateGroupRequest{Name: name, Settings: settings(change)})
 		return err
 	}
-	if err := create("there", func(*waystationv1.GroupSettings) {}); err != nil {
-		t.Fatal(err)
+	for range 2 { // the same once more changes nothing
+		if err := create("there", func(*waystationv1.GroupSettings) {}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for field, err := range map[string]error{
-		"group":        create("there", func(*waystationv1.GroupSettings) {}),
+		"group":        create("there", func(s *waystationv1.GroupSettings) { s.MaxAttempts = new(uint32(9)) }),
 		"start":        create("x", func(s *waystationv1.GroupSettings) { s.Start = new("monday") }),
 		"max_attempts": create("x", func(s *waystationv1.GroupSettings) { s.MaxAttempts = new(uint32(0)) }),
 		"max_batch":    create("x", func(s *waystationv1.GroupSettings) { s.MaxBatch = new(uint32(5000)) }),
