@@ -113,7 +113,7 @@ func (m *Machine) mixed(g *group, r *repo, l *lane, rank Rank, after, upTo Seq, 
 
 // redrive puts a dead letter at the end of its lane again.
 func (m *Machine) redrive(g *group, r *repo, l *lane, dead *deadRecord, of Seq) {
-	r.head++
+	r.head = max(r.head, floor(m.index)) + 1
 	x := again{
 		seq: r.head, of: of, acceptedMs: m.logTimeMs, ref: dead.ref,
 		deadlineMs: m.logTimeMs + int64(m.cfg.RetentionMs),
