@@ -14,7 +14,7 @@ import (
 // when the layout of keys or values changes in a way that an older program would misread.
 const (
 	logFormat   = 2
-	stateFormat = 1
+	StateFormat = 2 // also of the entries, and of what exports and backups carry
 )
 
 const formatFile = "FORMAT"

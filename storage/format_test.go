@@ -39,7 +39,7 @@ func TestFormatRefused(t *testing.T) {
 	}{
 		"newer":   {"FORMAT", "waystation log 3\n", []string{"data/log", "log format 3", "up to 2", "run the version"}},
 		"older":   {"FORMAT", "waystation log 1\n", []string{"log format 1", "needs 2", "run the version"}},
-		"state":   {"FORMAT", "waystation state 1\n", []string{"data/log/FORMAT", "not a folder"}},
+		"state":   {"FORMAT", "waystation state 2\n", []string{"data/log/FORMAT", "not a folder"}},
 		"damaged": {"FORMAT", "waystation log 2", []string{"damaged"}},
 		"padded":  {"FORMAT", "waystation log 02\n", []string{"damaged"}},
 		"empty":   {"FORMAT", "", []string{"damaged"}},

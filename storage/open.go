@@ -59,7 +59,7 @@ func OpenState(cfg StateConfig) (*State, error) {
 		f.watch = newWatcher(&cfg, cfg.Dir, f)
 		o.Experimental.CompactionScheduler = f.watch.compactions
 	}
-	kv, err := openPebble("state", stateFormat, cfg.Dir, o, f)
+	kv, err := openPebble("state", StateFormat, cfg.Dir, o, f)
 	if err != nil {
 		return nil, err
 	}

@@ -32,9 +32,6 @@ import (
 // again.
 const Jump = repository.Jump
 
-// stateFormat is that of the records which this program understands.
-const stateFormat = 1
-
 // Restore makes the data folder of a new cluster's only node out of the backup in
 // dir. The folder must be absent or empty; it appears only once it is whole. It
 // returns the new cluster.
@@ -134,8 +131,8 @@ func (t *target) open(f File) (*os.File, *waystationv1.GroupHead, *storage.Range
 	if err == nil && (head.GetGroup() != f.Group || head.GetIndex() != f.Index) {
 		err = fmt.Errorf("%w: it is of group %d at %d", ErrDamaged, head.GetGroup(), head.GetIndex())
 	}
-	if err == nil && head.GetFormat() != stateFormat {
-		err = fmt.Errorf("%w: its records are of format %d, this program knows %d: restore with the version that wrote it", ErrFormat, head.GetFormat(), stateFormat)
+	if err == nil && head.GetFormat() != storage.StateFormat {
+		err = fmt.Errorf("%w: its records are of format %d, this program knows %d: restore with the version that wrote it", ErrFormat, head.GetFormat(), storage.StateFormat)
 	}
 	if err != nil {
 		return nil, nil, nil, errors.Join(fmt.Errorf("%s: %w", path, err), r.Close())

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/pflag"
 )
@@ -55,26 +56,53 @@ type command struct {
 	args    string
 	summary string
 	run     func(ctx context.Context, s Streams, args []string) error
+	subs    []command // instead of run: a family of commands
+}
+
+// perform runs the command, or the one of its family that args name.
+func (c command) perform(ctx context.Context, s Streams, args []string) error {
+	if c.subs == nil {
+		return c.run(ctx, s, args)
+	}
+	names := make([]string, len(c.subs))
+	for i, sub := range c.subs {
+		names[i] = sub.name
+		if len(args) > 0 && args[0] == sub.name {
+			return sub.run(ctx, s, args[1:])
+		}
+	}
+	switch {
+	case len(args) == 0:
+		return usagef("%s: want one of: %s", c.name, strings.Join(names, ", "))
+	case args[0] == "--help" || args[0] == "-h":
+		fmt.Fprintf(s.Out, "Usage: node %s COMMAND [flags]\n\n", c.name)
+		return table(s.Out, func(w io.Writer) {
+			for _, sub := range c.subs {
+				fmt.Fprintf(w, "  %s %s %s\t%s\n", c.name, sub.name, sub.args, sub.summary)
+			}
+		})
+	}
+	return usagef("%s: unknown command %q: want one of: %s", c.name, args[0], strings.Join(names, ", "))
 }
 
 // commands in the order of the usage text.
 func commands() []command {
 	return []command{
-		{"send", "--repo R [FILE…|-]", "send files, or standard input, as packets", runSend},
-		{"work", "--group G -- CMD", "run a command for each packet of a group", runWork},
-		{"status", "", "show the cluster and its partitions", runStatus},
-		{"repo", "R", "show a repository's head, backlog and cursors", runRepo},
-		{"tail", "R", "show a repository's last packets, and follow with -f", runTail},
-		{"dead", "list|redrive|discard --group G", "list a group's dead letters, give them another life, or end them", runDead},
-		{"group", "create|list|show|set [GROUP]", "make, show and change consumer groups", runGroup},
-		{"nodes", "", "show the nodes, and what moves between them", runNodes},
-		{"drain", "NODE", "have a node give what it has to the others", runDrain},
-		{"remove", "NODE", "end a node's membership for good", runRemove},
-		{"backup", "DIR", "write a backup of the cluster into a new folder", runBackup},
-		{"restore", "DIR --data-dir NEW", "make a new cluster's first node out of a backup", runRestore},
-		{"recover", "--data-dir DIR", "go on without a majority that is gone for good", runRecover},
-		{"verify", "", "compare the replicas, and read every payload", runVerify},
-		{"version", "", "print the version", runVersion},
+		{name: "send", args: "--repo R [FILE…|-]", summary: "send files, or standard input, as packets", run: runSend},
+		{name: "work", args: "--group G -- CMD", summary: "run a command for each packet of a group", run: runWork},
+		{name: "status", args: "", summary: "show the cluster and its partitions", run: runStatus},
+		{name: "repo", args: "R", summary: "show a repository's head, backlog and cursors", run: runRepo},
+		{name: "tail", args: "R", summary: "show a repository's last packets, and follow with -f", run: runTail},
+		{name: "dead", args: "list|redrive|discard --group G", summary: "list a group's dead letters, give them another life, or end them", subs: deadCommands()},
+		{name: "group", args: "create|list|show|set [GROUP]", summary: "make, show and change consumer groups", subs: groupCommands()},
+		{name: "nodes", args: "", summary: "show the nodes, and what moves between them", run: runNodes},
+		{name: "drain", args: "NODE", summary: "have a node give what it has to the others", run: runDrain},
+		{name: "remove", args: "NODE", summary: "end a node's membership for good", run: runRemove},
+		{name: "backup", args: "DIR", summary: "write a backup of the cluster into a new folder", run: runBackup},
+		{name: "restore", args: "DIR --data-dir NEW", summary: "make a new cluster's first node out of a backup", run: runRestore},
+		{name: "recover", args: "--data-dir DIR", summary: "go on without a majority that is gone for good", run: runRecover},
+		{name: "verify", args: "", summary: "compare the replicas, and read every payload", run: runVerify},
+		{name: "version", args: "", summary: "print the version", run: runVersion},
 	}
 }
 
@@ -109,7 +137,7 @@ func dispatch(ctx context.Context, s Streams, args []string) error {
 	name, rest := args[0], args[1:]
 	for _, c := range commands() {
 		if c.name == name {
-			return c.run(ctx, s, rest)
+			return c.perform(ctx, s, rest)
 		}
 	}
 	switch {

@@ -14,21 +14,12 @@ import (
 
 const reasons = "attempts, expired, rejected, retention, poison or parked"
 
-func runDead(ctx context.Context, s Streams, args []string) error {
-	if len(args) == 0 {
-		return usagef("dead: want a subcommand, as in: dead list --group ci")
+func deadCommands() []command {
+	return []command{
+		{name: "list", args: "--group G", summary: "list dead letters, with the errors of their attempts", run: runDeadList},
+		{name: "redrive", args: "--group G", summary: "give them another life, at the end of their lanes", run: runDeadRedrive},
+		{name: "discard", args: "--group G", summary: "end them", run: runDeadDiscard},
 	}
-	switch args[0] {
-	case "list":
-		return runDeadList(ctx, s, args[1:])
-	case "redrive":
-		return runDeadRedrive(ctx, s, args[1:])
-	case "discard":
-		return runDeadDiscard(ctx, s, args[1:])
-	case "--help", "-h":
-		return runDeadList(ctx, s, args)
-	}
-	return usagef("dead: unknown subcommand %q: there are list, redrive and discard", args[0])
 }
 
 func runDeadList(ctx context.Context, s Streams, args []string) error {

@@ -12,21 +12,17 @@ import (
 	"github.com/waystation/waystation/node/api"
 )
 
-func runGroup(ctx context.Context, s Streams, args []string) error {
-	if len(args) == 0 {
-		return usagef("group: want a subcommand, as in: group list")
+func groupCommands() []command {
+	return []command{
+		{name: "create", args: "GROUP", summary: "make a group, with the settings that are given", run: func(ctx context.Context, s Streams, args []string) error {
+			return runGroupPut(ctx, s, args, true)
+		}},
+		{name: "set", args: "GROUP", summary: "change the settings that are given", run: func(ctx context.Context, s Streams, args []string) error {
+			return runGroupPut(ctx, s, args, false)
+		}},
+		{name: "list", summary: "list the groups", run: runGroupList},
+		{name: "show", args: "GROUP", summary: "show a group's settings", run: runGroupShow},
 	}
-	switch args[0] {
-	case "create":
-		return runGroupPut(ctx, s, args[1:], true)
-	case "set":
-		return runGroupPut(ctx, s, args[1:], false)
-	case "list", "--help", "-h":
-		return runGroupList(ctx, s, args[min(1, len(args)):])
-	case "show":
-		return runGroupShow(ctx, s, args[1:])
-	}
-	return usagef("group: unknown subcommand %q: there are create, list, show and set", args[0])
 }
 
 // groupFlags define a group's settings; settings are those that were given.

@@ -33,16 +33,20 @@ Exit codes of a command: 0 good, 1 the answer is no, 2 usage, 3 no node could be
 		fmt.Fprintf(&b, "## %s\n\n```text\n%s\n```\n\n", title, strings.TrimSpace(text))
 	}
 	section("node: without a command it serves", "Usage: node [flags]\n\n"+config.Usage())
-	for _, c := range commands() {
-		args := strings.Fields(c.name)
-		if c.name == "dead" {
-			args = append(args, "list")
-		}
+	help := func(c command, args ...string) {
 		r := cli(t, "", append(args, "--help")...)
 		if r.code != 0 {
 			t.Fatalf("%v --help: %+v", args, r)
 		}
 		section(strings.Join(args, " ")+": "+c.summary, r.out)
+	}
+	for _, c := range commands() {
+		if c.subs == nil {
+			help(c, c.name)
+		}
+		for _, sub := range c.subs {
+			help(sub, c.name, sub.name)
+		}
 	}
 	return strings.TrimSpace(b.String()) + "\n"
 }

@@ -15,9 +15,6 @@ import (
 	"github.com/waystation/waystation/storage"
 )
 
-// StateFormat is the version of the state's records, as an export names it.
-const StateFormat = 1
-
 // exportChunk is the size of a part of an export, in bytes.
 const exportChunk = 256 << 10
 
@@ -98,7 +95,7 @@ func (c *Copies) exportHere(ctx context.Context, g storage.GroupID, send func(*w
 	head := &waystationv1.GroupHead{
 		ClusterId: slices.Clone(view.Cluster.ID[:]), ClusterName: view.Cluster.Name, Partitions: uint32(view.Cluster.Partitions),
 		HashSeed: view.Cluster.HashSeed, Group: uint32(g), Index: photo.At.Index, Term: photo.At.Term, Conf: photo.Conf.Marshal(),
-		Format: StateFormat,
+		Format: storage.StateFormat,
 	}
 	if p := c.partition(g); p != nil {
 		_ = p.View(func(m *repository.Machine) error { head.LogTimeMs = m.LogTime(); return nil }) // the callback has no error

@@ -180,7 +180,7 @@ var errStarting = errors.New("the node is starting")
 // that do not know their cluster's; format is its storage format.
 const (
 	featureLevel = meta.FeatureFirst
-	format       = 1
+	format       = storage.StateFormat
 )
 
 // serveEarly answers nodes that have no cluster yet: see found.go.

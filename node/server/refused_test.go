@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
 	"github.com/waystation/waystation/node/config"
 	"github.com/waystation/waystation/node/server"
+	"github.com/waystation/waystation/storage"
 )
 
 // freePort is an address that nothing listens on, and nobody else comes by.
@@ -57,7 +59,7 @@ func TestJoinIsRefused(t *testing.T) {
 			"itself":         {server.Hooks{}, []string{"--join", own, "--gossip", own}, []string{"--join", own, "this node"}},
 			"another name":   {server.Hooks{}, []string{"--join", seed, "--cluster-name", "other"}, []string{"--cluster-name", "other", "waystation"}},
 			"another key":    {server.Hooks{}, []string{"--join", seed, "--gossip-key-file", key}, []string{"--join", "--gossip-key-file", seed}},
-			"another format": {server.Hooks{Format: 2}, []string{"--join", seed, "--name", "newer"}, []string{"format 2", "update"}},
+			"another format": {server.Hooks{Format: storage.StateFormat + 1}, []string{"--join", seed, "--name", "newer"}, []string{"format " + strconv.Itoa(storage.StateFormat+1), "update"}},
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
@@ -163,12 +165,13 @@ func TestWrongClock(t *testing.T) {
 // which of the two is to be updated, and the others go on.
 func TestPreviousFormatBesideTheNewOne(t *testing.T) {
 	t.Parallel()
-	newer := server.Hooks{Format: 2}
+	newer := server.Hooks{Format: storage.StateFormat + 1}
+	older, now := strconv.Itoa(storage.StateFormat), strconv.Itoa(storage.StateFormat+1)
 	first, dir := startWith(t, dataDir(t), newer), dataDir(t)
-	says(t, refusal(t, "--join", first.Addresses.Gossip, "--name", "older"), "storage format 1", "2", "update the older build")
+	says(t, refusal(t, "--join", first.Addresses.Gossip, "--name", "older"), "storage format "+older, now, "update the older build")
 	second := startWith(t, dir, newer, joining(first, "second"))
 	second.stop()
-	says(t, refusal(t, "--data-dir", dir, "--join", first.Addresses.Gossip, "--name", "second"), "storage format", "1", "2", "update the older")
+	says(t, refusal(t, "--data-dir", dir, "--join", first.Addresses.Gossip, "--name", "second"), "storage format", older, now, "update the older")
 	first.publish("acme/api", "x")
 	second = startWith(t, dir, newer, joining(first, "second"))
 	second.publish("acme/api", "x")
