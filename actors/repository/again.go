@@ -44,8 +44,8 @@ func (x *again) head() headOf {
 	}
 }
 
-// agains lists at most limit redriven packets of a lane's priority above a number.
-func (m *Machine) agains(g *group, r *repo, rank Rank, after Seq, limit int) (list []again, err error) {
+// redriven lists at most limit redriven packets of a lane's priority above a number.
+func (m *Machine) redriven(g *group, r *repo, rank Rank, after Seq, limit int) (list []again, err error) {
 	lower := bytes.Clone(m.keyAgain(g.cfg.ID, r.id, rank, after+1))
 	upper := keyAfter(lower[:len(lower)-8])
 	var failed error
@@ -71,7 +71,7 @@ func (m *Machine) nextOf(g *group, r *repo, l *lane, rank Rank, after Seq) (head
 	if err != nil || l.again[rank] == 0 {
 		return h, err
 	}
-	list, err := m.agains(g, r, rank, after, 1)
+	list, err := m.redriven(g, r, rank, after, 1)
 	if err != nil || len(list) == 0 || h.item.seq != 0 && h.item.seq < list[0].seq {
 		return h, err
 	}
@@ -81,7 +81,7 @@ func (m *Machine) nextOf(g *group, r *repo, l *lane, rank Rank, after Seq) (head
 // mixed lists what waits in a lane at a priority, published and redriven, with
 // numbers in (after, upTo], at most limit packets.
 func (m *Machine) mixed(g *group, r *repo, l *lane, rank Rank, after, upTo Seq, limit int) (list []headOf, err error) {
-	redriven, err := m.agains(g, r, rank, after, min(limit, int(l.again[rank])))
+	redriven, err := m.redriven(g, r, rank, after, min(limit, int(l.again[rank])))
 	if err != nil {
 		return nil, err
 	}
@@ -139,15 +139,23 @@ func (m *Machine) takeAgain(g *group, r *repo, l *lane, rank Rank, x *again) {
 	l.dirty = true
 }
 
+// passSlice is how many redriven packets are read at once: as many as a delivery has.
+const passSlice = 32
+
 // passAgain forgets what of a lane's redriven packets a cursor passes.
 func (m *Machine) passAgain(g *group, r *repo, l *lane, rank Rank, to Seq) (passed uint64, err error) {
-	list, err := m.agains(g, r, rank, 0, int(l.again[rank]))
-	if err != nil {
-		return 0, err
-	}
-	for i := range list {
-		if list[i].seq <= to {
+	for after, more := Seq(0), l.again[rank] > 0; more; {
+		list, err := m.redriven(g, r, rank, after, passSlice)
+		if err != nil {
+			return passed, err
+		}
+		more = len(list) == passSlice
+		for i := range list {
+			if list[i].seq > to {
+				return passed, nil
+			}
 			m.takeAgain(g, r, l, rank, &list[i])
+			after = list[i].seq
 			passed++
 		}
 	}
@@ -165,7 +173,7 @@ func (m *Machine) expireAgain(r *repo, rank Rank, seq Seq) (keepMs int64, err er
 		if l.again[rank] == 0 {
 			continue
 		}
-		list, err := m.agains(g, r, rank, seq-1, 1)
+		list, err := m.redriven(g, r, rank, seq-1, 1)
 		if err != nil {
 			return 0, err
 		}

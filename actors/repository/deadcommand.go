@@ -71,13 +71,12 @@ func (m *Machine) endDeadOf(g *group, action DeadAction, f *DeadFilter, limit in
 	if list, out.Looked, out.Next, err = m.named(f, limit); err != nil {
 		return out, err
 	}
+	do := m.discard
+	if action == DeadRedrive {
+		do = m.revive
+	}
 	for i := range list {
-		done, err := false, error(nil)
-		if action == DeadRedrive {
-			done, err = m.revive(g, list[i].Repo, list[i].Seq)
-		} else {
-			done, err = m.discard(g, list[i].Repo, list[i].Seq)
-		}
+		done, err := do(g, list[i].Repo, list[i].Seq)
 		if err != nil {
 			return out, err
 		}

@@ -152,7 +152,7 @@ func (m *Machine) exemptThrough(r *repo, rank Rank, seq Seq) (forMs int64, err e
 		if l.again[rank] == 0 {
 			continue
 		}
-		list, err := m.agains(g, r, rank, 0, 1)
+		list, err := m.redriven(g, r, rank, 0, 1)
 		if err != nil {
 			return 0, err
 		}
@@ -166,7 +166,7 @@ func (m *Machine) exemptThrough(r *repo, rank Rank, seq Seq) (forMs int64, err e
 // retireIn ends a packet in one lane, and what was redriven before it was accepted.
 func (m *Machine) retireIn(g *group, r *repo, l *lane, rank Rank, h *headOf) error {
 	for l.again[rank] > 0 {
-		list, err := m.agains(g, r, rank, 0, 1)
+		list, err := m.redriven(g, r, rank, 0, 1)
 		if err != nil {
 			return err
 		}

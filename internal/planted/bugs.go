@@ -162,19 +162,31 @@ var bugs = []bug{
 	{
 		name: "an expired packet leaves no dead letter", promise: "P6",
 		file: "actors/repository/expire.go",
-		old:  "m.bury(g, r, rank, h, ReasonExpired, attempts, text)", new: "_, _ = attempts, text",
+		old:  "m.bury(g, r, rank, h, ReasonExpired, &known)", new: "_ = known",
 		pkg: "actors/repository", test: "TestMachineAgainstModel",
 	},
 	{
 		name: "expiry leaves out lanes without an index", promise: "P6",
 		file: "actors/repository/expire.go",
-		old:  "if l.cursors[rank] >= seq || l.covers(rank, seq) {", new: "if l.cursors[rank] >= seq || l.covers(rank, seq) || !g.indexed(r.id) {",
+		old:  "if l.cursors[rank] >= seq || l.exempts(rank, seq) != 0 {", new: "if l.cursors[rank] >= seq || l.exempts(rank, seq) != 0 || !g.indexed(r.id) {",
 		pkg: "actors/repository", test: "TestRetentionBeforeBackfill",
 	},
 	{
 		name: "a dead letter blocks its lane", promise: "P7",
-		file: "actors/repository/settle.go",
-		old:  "return true, m.pass(g, r, l, rank, x.item.seq)", new: "return true, nil",
+		file: "actors/repository/policy.go",
+		old:  "\treturn m.pass(g, r, l, l.rank, seq)\n", new: "\treturn nil\n",
+		pkg: "actors/repository", test: "TestMachineAgainstModel",
+	},
+	{
+		name: "a blocked lane goes on", promise: "P7",
+		file: "actors/repository/policy.go",
+		old:  "l.blocked, l.blockedIn, l.dirty = seq, l.rank, true", new: "l.dirty = true",
+		pkg: "actors/repository", test: "TestMachineAgainstModel",
+	},
+	{
+		name: "a redriven packet keeps its place", promise: "P2",
+		file: "actors/repository/again.go",
+		old:  "seq: r.head, of: of,", new: "seq: of, of: of,",
 		pkg: "actors/repository", test: "TestMachineAgainstModel",
 	},
 	{

@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io/fs"
@@ -44,6 +45,9 @@ func run(ctx context.Context, only string, verbose bool) (missed int, err error)
 	if err := copyTree(tree); err != nil {
 		return 0, fmt.Errorf("copy tree: %w", err)
 	}
+	if err := upToDate(); err != nil {
+		return 0, err
+	}
 	sound := map[string]bool{} // tests that pass over the code as it is
 	for _, b := range bugs {
 		if !strings.Contains(b.name, only) {
@@ -76,15 +80,27 @@ func run(ctx context.Context, only string, verbose bool) (missed int, err error)
 	return missed, nil
 }
 
+// upToDate finds the code to break of every bug, before the first one is planted.
+func upToDate() error {
+	var stale []error
+	for _, b := range bugs {
+		whole, err := os.ReadFile(filepath.FromSlash(b.file))
+		if err != nil {
+			return err
+		}
+		if n := strings.Count(string(whole), b.old); n != 1 {
+			stale = append(stale, fmt.Errorf("%s: the code to break stands in %s %d times, want once: bring internal/planted up to date", b.name, b.file, n))
+		}
+	}
+	return errors.Join(stale...)
+}
+
 // plant changes the copy, runs the test, and changes the copy back.
 func plant(ctx context.Context, tree string, b bug) (caught bool, output string, err error) {
 	file := filepath.Join(tree, filepath.FromSlash(b.file))
 	whole, err := os.ReadFile(file)
 	if err != nil {
 		return false, "", err
-	}
-	if n := strings.Count(string(whole), b.old); n != 1 {
-		return false, "", fmt.Errorf("%s: the code to break stands there %d times, want once: bring internal/planted up to date", b.file, n)
 	}
 	broken := strings.Replace(string(whole), b.old, b.new, 1)
 	if err := os.WriteFile(file, []byte(broken), 0o600); err != nil {

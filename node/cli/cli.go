@@ -140,11 +140,11 @@ func dispatch(ctx context.Context, s Streams, args []string) error {
 			return c.perform(ctx, s, rest)
 		}
 	}
-	switch {
-	case name == "help":
+	switch name {
+	case "help":
 		fmt.Fprint(s.Out, usage())
 		return nil
-	case name == "serve":
+	case "serve":
 		return usagef("a node serves without a subcommand: leave %q away", name)
 	}
 	return usagef("unknown command %q: see --help", name)
