@@ -1089,8 +1089,14 @@ type WorkOpen struct {
 	// LeaseMs, 1,000 to 43,200,000; 0: the group's.
 	LeaseMs uint32 `protobuf:"varint,3,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
 	// MaxBatch packets of one repository in one grant; 0: the group's.
-	MaxBatch      uint32 `protobuf:"varint,4,opt,name=max_batch,json=maxBatch,proto3" json:"max_batch,omitempty"`
-	Credit        uint32 `protobuf:"varint,5,opt,name=credit,proto3" json:"credit,omitempty"`
+	MaxBatch uint32 `protobuf:"varint,4,opt,name=max_batch,json=maxBatch,proto3" json:"max_batch,omitempty"`
+	Credit   uint32 `protobuf:"varint,5,opt,name=credit,proto3" json:"credit,omitempty"`
+	// Version of the worker's program, for who looks at the workers: at most 128 bytes.
+	Version string `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	// Weight is the worker's share where several wait for work; 0: 1.
+	Weight uint32 `protobuf:"varint,7,opt,name=weight,proto3" json:"weight,omitempty"`
+	// Metadata is what else the worker says of itself: at most 16 pairs, 4 KiB.
+	Metadata      map[string]string `protobuf:"bytes,8,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1158,6 +1164,27 @@ func (x *WorkOpen) GetCredit() uint32 {
 		return x.Credit
 	}
 	return 0
+}
+
+func (x *WorkOpen) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *WorkOpen) GetWeight() uint32 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *WorkOpen) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
 }
 
 type WorkResponse struct {
@@ -4973,13 +5000,19 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\vsettlements\x18\x02 \x03(\v2\x19.waystation.v1.SettlementR\vsettlements\x123\n" +
 	"\brenewals\x18\x03 \x03(\v2\x17.waystation.v1.LeaseRefR\brenewals\x12\x16\n" +
 	"\x06credit\x18\x04 \x01(\rR\x06credit\x12\x14\n" +
-	"\x05drain\x18\x05 \x01(\bR\x05drain\"\x88\x01\n" +
+	"\x05drain\x18\x05 \x01(\bR\x05drain\"\xba\x02\n" +
 	"\bWorkOpen\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
 	"\x06worker\x18\x02 \x01(\tR\x06worker\x12\x19\n" +
 	"\blease_ms\x18\x03 \x01(\rR\aleaseMs\x12\x1b\n" +
 	"\tmax_batch\x18\x04 \x01(\rR\bmaxBatch\x12\x16\n" +
-	"\x06credit\x18\x05 \x01(\rR\x06credit\"\xf4\x01\n" +
+	"\x06credit\x18\x05 \x01(\rR\x06credit\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x12\x16\n" +
+	"\x06weight\x18\a \x01(\rR\x06weight\x12A\n" +
+	"\bmetadata\x18\b \x03(\v2%.waystation.v1.WorkOpen.MetadataEntryR\bmetadata\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xf4\x01\n" +
 	"\fWorkResponse\x127\n" +
 	"\n" +
 	"deliveries\x18\x01 \x03(\v2\x17.waystation.v1.DeliveryR\n" +
@@ -5323,7 +5356,7 @@ func file_waystation_v1_waystation_proto_rawDescGZIP() []byte {
 }
 
 var file_waystation_v1_waystation_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
 var file_waystation_v1_waystation_proto_goTypes = []any{
 	(Priority)(0),                      // 0: waystation.v1.Priority
 	(ContentEncoding)(0),               // 1: waystation.v1.ContentEncoding
@@ -5400,17 +5433,18 @@ var file_waystation_v1_waystation_proto_goTypes = []any{
 	(*ExportGroupResponse)(nil),        // 72: waystation.v1.ExportGroupResponse
 	(*GroupHead)(nil),                  // 73: waystation.v1.GroupHead
 	nil,                                // 74: waystation.v1.CodePacket.MetadataEntry
-	(*durationpb.Duration)(nil),        // 75: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
+	nil,                                // 75: waystation.v1.WorkOpen.MetadataEntry
+	(*durationpb.Duration)(nil),        // 76: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 77: google.protobuf.Timestamp
 }
 var file_waystation_v1_waystation_proto_depIdxs = []int32{
 	74, // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
 	3,  // 1: waystation.v1.CodePacket.position:type_name -> waystation.v1.Position
 	0,  // 2: waystation.v1.CodePacket.priority:type_name -> waystation.v1.Priority
 	1,  // 3: waystation.v1.CodePacket.content_encoding:type_name -> waystation.v1.ContentEncoding
-	75, // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
-	75, // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
-	76, // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
+	76, // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
+	76, // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
+	77, // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
 	4,  // 7: waystation.v1.PublishRequest.packet:type_name -> waystation.v1.CodePacket
 	5,  // 8: waystation.v1.PublishResponse.receipt:type_name -> waystation.v1.Receipt
 	4,  // 9: waystation.v1.PublishStreamRequest.packets:type_name -> waystation.v1.CodePacket
@@ -5423,100 +5457,101 @@ var file_waystation_v1_waystation_proto_depIdxs = []int32{
 	16, // 16: waystation.v1.WorkRequest.open:type_name -> waystation.v1.WorkOpen
 	19, // 17: waystation.v1.WorkRequest.settlements:type_name -> waystation.v1.Settlement
 	21, // 18: waystation.v1.WorkRequest.renewals:type_name -> waystation.v1.LeaseRef
-	18, // 19: waystation.v1.WorkResponse.deliveries:type_name -> waystation.v1.Delivery
-	20, // 20: waystation.v1.WorkResponse.settlements:type_name -> waystation.v1.SettlementResult
-	22, // 21: waystation.v1.WorkResponse.renewals:type_name -> waystation.v1.RenewResult
-	4,  // 22: waystation.v1.Delivery.packet:type_name -> waystation.v1.CodePacket
-	76, // 23: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
-	76, // 24: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
-	2,  // 25: waystation.v1.Settlement.outcome:type_name -> waystation.v1.Outcome
-	6,  // 26: waystation.v1.SettlementResult.error:type_name -> waystation.v1.Error
-	76, // 27: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
-	6,  // 28: waystation.v1.RenewResult.error:type_name -> waystation.v1.Error
-	18, // 29: waystation.v1.PullResponse.deliveries:type_name -> waystation.v1.Delivery
-	19, // 30: waystation.v1.SettleRequest.settlements:type_name -> waystation.v1.Settlement
-	20, // 31: waystation.v1.SettleResponse.results:type_name -> waystation.v1.SettlementResult
-	21, // 32: waystation.v1.RenewRequest.leases:type_name -> waystation.v1.LeaseRef
-	22, // 33: waystation.v1.RenewResponse.results:type_name -> waystation.v1.RenewResult
-	31, // 34: waystation.v1.LookupPacketResponse.packet:type_name -> waystation.v1.StoredPacket
-	32, // 35: waystation.v1.LookupPacketResponse.groups:type_name -> waystation.v1.PacketState
-	4,  // 36: waystation.v1.StoredPacket.packet:type_name -> waystation.v1.CodePacket
-	76, // 37: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
-	31, // 38: waystation.v1.ReadPacketsResponse.packets:type_name -> waystation.v1.StoredPacket
-	39, // 39: waystation.v1.GetRepositoryResponse.groups:type_name -> waystation.v1.GroupCursor
-	40, // 40: waystation.v1.GroupCursor.cursors:type_name -> waystation.v1.Cursors
-	76, // 41: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
-	76, // 42: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
-	43, // 43: waystation.v1.ListDeadLettersResponse.dead:type_name -> waystation.v1.DeadLetter
-	76, // 44: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
-	44, // 45: waystation.v1.DeadLetter.failures:type_name -> waystation.v1.Failure
-	76, // 46: waystation.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	76, // 47: waystation.v1.RedriveDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
-	76, // 48: waystation.v1.DiscardDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
-	75, // 49: waystation.v1.GroupSettings.backoff_base:type_name -> google.protobuf.Duration
-	75, // 50: waystation.v1.GroupSettings.backoff_max:type_name -> google.protobuf.Duration
-	75, // 51: waystation.v1.GroupSettings.lease:type_name -> google.protobuf.Duration
-	49, // 52: waystation.v1.Group.settings:type_name -> waystation.v1.GroupSettings
-	49, // 53: waystation.v1.CreateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
-	50, // 54: waystation.v1.CreateGroupResponse.group:type_name -> waystation.v1.Group
-	49, // 55: waystation.v1.UpdateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
-	50, // 56: waystation.v1.UpdateGroupResponse.group:type_name -> waystation.v1.Group
-	50, // 57: waystation.v1.ListGroupsResponse.groups:type_name -> waystation.v1.Group
-	64, // 58: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
-	66, // 59: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
-	59, // 60: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
-	76, // 61: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
-	65, // 62: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
-	69, // 63: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
-	70, // 64: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
-	73, // 65: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
-	7,  // 66: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
-	9,  // 67: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
-	15, // 68: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
-	23, // 69: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
-	25, // 70: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
-	27, // 71: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
-	29, // 72: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
-	33, // 73: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
-	35, // 74: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
-	37, // 75: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
-	41, // 76: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
-	45, // 77: waystation.v1.Waystation.RedriveDeadLetters:input_type -> waystation.v1.RedriveDeadLettersRequest
-	47, // 78: waystation.v1.Waystation.DiscardDeadLetters:input_type -> waystation.v1.DiscardDeadLettersRequest
-	51, // 79: waystation.v1.Waystation.CreateGroup:input_type -> waystation.v1.CreateGroupRequest
-	53, // 80: waystation.v1.Waystation.UpdateGroup:input_type -> waystation.v1.UpdateGroupRequest
-	55, // 81: waystation.v1.Waystation.ListGroups:input_type -> waystation.v1.ListGroupsRequest
-	57, // 82: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
-	60, // 83: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
-	62, // 84: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
-	67, // 85: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
-	71, // 86: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
-	8,  // 87: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
-	10, // 88: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
-	17, // 89: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
-	24, // 90: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
-	26, // 91: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
-	28, // 92: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
-	30, // 93: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
-	34, // 94: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
-	36, // 95: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
-	38, // 96: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
-	42, // 97: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
-	46, // 98: waystation.v1.Waystation.RedriveDeadLetters:output_type -> waystation.v1.RedriveDeadLettersResponse
-	48, // 99: waystation.v1.Waystation.DiscardDeadLetters:output_type -> waystation.v1.DiscardDeadLettersResponse
-	52, // 100: waystation.v1.Waystation.CreateGroup:output_type -> waystation.v1.CreateGroupResponse
-	54, // 101: waystation.v1.Waystation.UpdateGroup:output_type -> waystation.v1.UpdateGroupResponse
-	56, // 102: waystation.v1.Waystation.ListGroups:output_type -> waystation.v1.ListGroupsResponse
-	58, // 103: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
-	61, // 104: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
-	63, // 105: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
-	68, // 106: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
-	72, // 107: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
-	87, // [87:108] is the sub-list for method output_type
-	66, // [66:87] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	75, // 19: waystation.v1.WorkOpen.metadata:type_name -> waystation.v1.WorkOpen.MetadataEntry
+	18, // 20: waystation.v1.WorkResponse.deliveries:type_name -> waystation.v1.Delivery
+	20, // 21: waystation.v1.WorkResponse.settlements:type_name -> waystation.v1.SettlementResult
+	22, // 22: waystation.v1.WorkResponse.renewals:type_name -> waystation.v1.RenewResult
+	4,  // 23: waystation.v1.Delivery.packet:type_name -> waystation.v1.CodePacket
+	77, // 24: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
+	77, // 25: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
+	2,  // 26: waystation.v1.Settlement.outcome:type_name -> waystation.v1.Outcome
+	6,  // 27: waystation.v1.SettlementResult.error:type_name -> waystation.v1.Error
+	77, // 28: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
+	6,  // 29: waystation.v1.RenewResult.error:type_name -> waystation.v1.Error
+	18, // 30: waystation.v1.PullResponse.deliveries:type_name -> waystation.v1.Delivery
+	19, // 31: waystation.v1.SettleRequest.settlements:type_name -> waystation.v1.Settlement
+	20, // 32: waystation.v1.SettleResponse.results:type_name -> waystation.v1.SettlementResult
+	21, // 33: waystation.v1.RenewRequest.leases:type_name -> waystation.v1.LeaseRef
+	22, // 34: waystation.v1.RenewResponse.results:type_name -> waystation.v1.RenewResult
+	31, // 35: waystation.v1.LookupPacketResponse.packet:type_name -> waystation.v1.StoredPacket
+	32, // 36: waystation.v1.LookupPacketResponse.groups:type_name -> waystation.v1.PacketState
+	4,  // 37: waystation.v1.StoredPacket.packet:type_name -> waystation.v1.CodePacket
+	77, // 38: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
+	31, // 39: waystation.v1.ReadPacketsResponse.packets:type_name -> waystation.v1.StoredPacket
+	39, // 40: waystation.v1.GetRepositoryResponse.groups:type_name -> waystation.v1.GroupCursor
+	40, // 41: waystation.v1.GroupCursor.cursors:type_name -> waystation.v1.Cursors
+	77, // 42: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
+	77, // 43: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
+	43, // 44: waystation.v1.ListDeadLettersResponse.dead:type_name -> waystation.v1.DeadLetter
+	77, // 45: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
+	44, // 46: waystation.v1.DeadLetter.failures:type_name -> waystation.v1.Failure
+	77, // 47: waystation.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	77, // 48: waystation.v1.RedriveDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	77, // 49: waystation.v1.DiscardDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	76, // 50: waystation.v1.GroupSettings.backoff_base:type_name -> google.protobuf.Duration
+	76, // 51: waystation.v1.GroupSettings.backoff_max:type_name -> google.protobuf.Duration
+	76, // 52: waystation.v1.GroupSettings.lease:type_name -> google.protobuf.Duration
+	49, // 53: waystation.v1.Group.settings:type_name -> waystation.v1.GroupSettings
+	49, // 54: waystation.v1.CreateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
+	50, // 55: waystation.v1.CreateGroupResponse.group:type_name -> waystation.v1.Group
+	49, // 56: waystation.v1.UpdateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
+	50, // 57: waystation.v1.UpdateGroupResponse.group:type_name -> waystation.v1.Group
+	50, // 58: waystation.v1.ListGroupsResponse.groups:type_name -> waystation.v1.Group
+	64, // 59: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
+	66, // 60: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
+	59, // 61: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
+	77, // 62: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
+	65, // 63: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
+	69, // 64: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
+	70, // 65: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
+	73, // 66: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
+	7,  // 67: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
+	9,  // 68: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
+	15, // 69: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
+	23, // 70: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
+	25, // 71: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
+	27, // 72: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
+	29, // 73: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
+	33, // 74: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
+	35, // 75: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
+	37, // 76: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
+	41, // 77: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
+	45, // 78: waystation.v1.Waystation.RedriveDeadLetters:input_type -> waystation.v1.RedriveDeadLettersRequest
+	47, // 79: waystation.v1.Waystation.DiscardDeadLetters:input_type -> waystation.v1.DiscardDeadLettersRequest
+	51, // 80: waystation.v1.Waystation.CreateGroup:input_type -> waystation.v1.CreateGroupRequest
+	53, // 81: waystation.v1.Waystation.UpdateGroup:input_type -> waystation.v1.UpdateGroupRequest
+	55, // 82: waystation.v1.Waystation.ListGroups:input_type -> waystation.v1.ListGroupsRequest
+	57, // 83: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
+	60, // 84: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
+	62, // 85: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
+	67, // 86: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
+	71, // 87: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
+	8,  // 88: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
+	10, // 89: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
+	17, // 90: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
+	24, // 91: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
+	26, // 92: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
+	28, // 93: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
+	30, // 94: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
+	34, // 95: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
+	36, // 96: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
+	38, // 97: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
+	42, // 98: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
+	46, // 99: waystation.v1.Waystation.RedriveDeadLetters:output_type -> waystation.v1.RedriveDeadLettersResponse
+	48, // 100: waystation.v1.Waystation.DiscardDeadLetters:output_type -> waystation.v1.DiscardDeadLettersResponse
+	52, // 101: waystation.v1.Waystation.CreateGroup:output_type -> waystation.v1.CreateGroupResponse
+	54, // 102: waystation.v1.Waystation.UpdateGroup:output_type -> waystation.v1.UpdateGroupResponse
+	56, // 103: waystation.v1.Waystation.ListGroups:output_type -> waystation.v1.ListGroupsResponse
+	58, // 104: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
+	61, // 105: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
+	63, // 106: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
+	68, // 107: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
+	72, // 108: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
+	88, // [88:109] is the sub-list for method output_type
+	67, // [67:88] is the sub-list for method input_type
+	67, // [67:67] is the sub-list for extension type_name
+	67, // [67:67] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_waystation_v1_waystation_proto_init() }
@@ -5532,7 +5567,7 @@ func file_waystation_v1_waystation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waystation_v1_waystation_proto_rawDesc), len(file_waystation_v1_waystation_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   72,
+			NumMessages:   73,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
