@@ -16,6 +16,8 @@ type driver struct {
 	asleep, slow []int
 	moody        float64
 	harsh        bool    // logs are truncated before all have them
+	lumps        float64 // how often ticks come in a lump
+	wrong        float64 // how often a node that lives is said to be gone
 	direct       float64 // how often a producer finds the leader at once
 }
 
@@ -26,7 +28,7 @@ func newDriver(w *world) *driver {
 		opTick: 4, opDeliver: 40, opWrite: 12, opSync: 12, opApply: 16, opPropose: 10,
 		opSend: 8, opRequest: 12, opReply: 14, opStart: 4,
 		opPull: 6, opSettle: 8, opRenew: 3,
-		opMove: 2, opKeep: 2, opDraw: 0.5, opCall: 6, opMail: 8, opJoin: 0.5, opPhoto: 4, opCarry: 4, opInstall: 8, opChores: 1, opRead: 1, opVerify: 0.2,
+		opMove: 2, opKeep: 2, opDraw: 0.5, opCall: 6, opMail: 8, opJoin: 0.5, opPhoto: 4, opCarry: 4, opInstall: 8, opChores: 1, opGone: 8, opRead: 1, opVerify: 0.2,
 	}
 	for k := range d.weights { // work of all kinds, at another pace
 		d.weights[k] *= math.Exp(r.Float64()*2 - 1)
@@ -64,6 +66,9 @@ func newDriver(w *world) *driver {
 	}
 	d.moody = 0.003 * r.Float64() * float64(r.IntN(2))
 	d.harsh = r.IntN(2) == 0
+	late := rand.New(rand.NewPCG(w.set.Seed, 6))
+	d.lumps = 0.1 * late.Float64() * float64(late.IntN(2))
+	d.wrong = math.Exp(-5*late.Float64()) * float64(late.IntN(2))
 	d.direct = 0.5 + r.Float64()/2
 	for _, x := range d.weights {
 		d.total += x
@@ -210,7 +215,12 @@ func (d *driver) fill(o *op) bool {
 		return true
 	case opTick:
 		o.b = 0
+		if r.Float64() < d.lumps {
+			o.n = 1 + r.Uint64N(maxLump)
+		}
 		return true
+	case opGone:
+		return d.fillGone(o)
 	case opPropose:
 		if g := d.leading(o.b); g != nil && r.IntN(4) > 0 {
 			o.a = g.life.id
@@ -247,6 +257,24 @@ func (d *driver) fill(o *op) bool {
 	}
 	return true
 }
+
+// fillGone tells a node that the process has ended which leads one of its groups;
+// sometimes, though it has not.
+func (d *driver) fillGone(o *op) bool {
+	wrong := d.r.Float64() < d.wrong
+	for _, g := range d.w.nodes[o.a].life.groups {
+		for b := 1; b <= d.w.set.Nodes; b++ {
+			if g.follows(b) != 0 && (wrong || d.w.nodes[b].life == nil) {
+				o.b = b
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// maxLump is how many ticks come in a lump at most.
+const maxLump = 20
 
 func (d *driver) fillLink(o *op) bool {
 	w, r := d.w, d.r

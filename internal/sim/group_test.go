@@ -2,7 +2,6 @@ package sim
 
 import (
 	"encoding/binary"
-	"time"
 
 	pb "go.etcd.io/raft/v3/raftpb"
 
@@ -36,6 +35,7 @@ type group struct {
 	proposals uint64
 	waiters   map[waitKey]*waiting
 	cut       *cut
+	ticking
 }
 
 // waiting is who wants to know what became of a proposal.
@@ -72,6 +72,7 @@ func (g *group) drain() {
 	for {
 		jobs, ok := g.core.Ready()
 		if !ok {
+			g.calmed()
 			return
 		}
 		if jobs.Change != nil {
@@ -140,6 +141,7 @@ func (g *group) propose(x *waiting, data []byte, e *entry) error {
 	x.key.proposal = g.proposals
 	env := envelope.Envelope{Version: envelope.Version1, Kind: data[1], Term: x.key.term, Proposal: g.proposals, TimeMs: g.w.logNow(g)}
 	env.Put(data)
+	g.wake()
 	if err := g.core.Propose(x.key.term, data); err != nil {
 		return err
 	}
@@ -153,6 +155,7 @@ func (g *group) proposeConf(x *waiting, cc *pb.ConfChangeV2) error {
 	g.proposals++
 	x.key.proposal = g.proposals
 	cc.Context = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, x.key.term), x.key.proposal)
+	g.wake()
 	if err := g.core.ProposeConf(x.key.term, cc); err != nil {
 		return err
 	}
@@ -163,8 +166,10 @@ func (g *group) proposeConf(x *waiting, cc *pb.ConfChangeV2) error {
 func (l *life) step(o op) bool {
 	switch o.kind {
 	case opTick:
-		l.tick()
+		l.tick(int(min(max(o.n, 1), maxLump)))
 		return true
+	case opGone:
+		return o.b > 0 && o.b < len(l.w.nodes) && l.gone(o.b)
 	case opWrite:
 		return l.write(max(int(o.n), 1))
 	case opSync:
@@ -210,6 +215,7 @@ func (l *life) step(o op) bool {
 	case opTransfer:
 		for _, id := range g.core.Conf().Voters {
 			if g.w.machineWith(id) == o.c {
+				g.wake()
 				_ = g.core.TransferLeader(id)
 				g.drain()
 				return true
@@ -221,18 +227,6 @@ func (l *life) step(o op) bool {
 		return g.installStep()
 	}
 	return false
-}
-
-func (l *life) tick() {
-	l.w.now += 50 * time.Millisecond / time.Duration(l.w.set.Nodes)
-	for _, g := range l.groups {
-		g.core.Tick(1)
-		if g.leader != nil {
-			g.leader.tick()
-		}
-		g.drain()
-	}
-	l.expireCalls()
 }
 
 // write puts what waits into one batch, as the engine's log writer does. It is
@@ -318,6 +312,7 @@ func (l *life) report() {
 	l.writes, l.written = append([]logItem(nil), l.writes[l.written:]...), 0
 	for _, it := range done {
 		if it.job != nil {
+			it.group.wake()
 			it.group.core.Appended(it.job)
 			it.group.drain()
 		}
@@ -335,6 +330,7 @@ func (l *life) apply(most int) bool {
 		g.applyOne(job.Entries[it.done])
 		if it.done++; it.done == len(job.Entries) {
 			l.applies = append([]applyItem(nil), l.applies[1:]...)
+			g.wake()
 			g.core.Applied(job)
 			g.drain()
 		}
@@ -433,6 +429,7 @@ func (l *life) flush() {
 		if !g.sm.durable(r, g.cut.upTo) {
 			g.w.violate("node %d: the flushed state of group %d is not durable at %d", l.id, g.id, g.cut.upTo)
 		}
+		g.wake()
 		job, ok, err := g.core.Truncate(g.cut.upTo, g.cut.floor)
 		l.w.must(err)
 		if ok {

@@ -182,6 +182,7 @@ func (d *leader) confirm() {
 	}
 	d.round, d.renewals = d.renewals, nil
 	d.rounds++
+	d.g.wake()
 	if d.g.core.ReadIndex(d.rounds) != nil {
 		d.round = nil
 	}

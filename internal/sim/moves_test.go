@@ -87,6 +87,7 @@ func (g *group) carryOut(x *moves, term uint64, s mover.Step) {
 			end(mover.NotMade)
 		}
 	case mover.Transfer:
+		g.wake()
 		_ = g.core.TransferLeader(s.To)
 		end(mover.Made)
 	}

@@ -124,6 +124,7 @@ func (w *world) deliver(from, to int, ms []packet) {
 			continue
 		}
 		w.note("%d<-%d %s %d %d", to, m.GetFrom(), m.GetType(), m.GetTerm(), m.GetIndex())
+		g.wake()
 		_ = g.core.Step(m) // a refused message is a lost one
 		if i+1 == len(ms) || ms[i+1].group != p.group {
 			g.drain()

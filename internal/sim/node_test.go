@@ -65,6 +65,7 @@ type life struct {
 	wanted  []wanted
 	heard   map[int]clockReading // the other nodes' clocks
 	routes  map[storage.ReplicaID]int
+	count   uint64 // ticks
 	keeping
 }
 
@@ -141,6 +142,9 @@ func newNode(w *world, id int) *node {
 // empty gives the machine a new data folder.
 func (n *node) empty() {
 	n.w.folders++
+	for i := range n.w.nodes {
+		n.w.links[n.w.link(n.id, i)] = nil
+	}
 	n.ident = identity.NodeID{byte(n.id), byte(n.w.folders >> 8), byte(n.w.folders), 1}
 	n.w.machines[n.ident] = n.id
 	n.log, n.state, n.boots, n.belong, n.older = memstore.New(), memstore.New(), 0, belong{}, nil
@@ -177,7 +181,10 @@ func (n *node) crash(seed uint64) {
 	}
 	n.log = n.log.Crash(0) // the same again: the older one stays as it is
 	for i := range n.w.nodes {
-		n.w.links[n.w.link(n.id, i)], n.w.links[n.w.link(i, n.id)] = nil, nil
+		n.w.links[n.w.link(i, n.id)] = nil
+		if seed%3 > 0 { // else its last words may still come in
+			n.w.links[n.w.link(n.id, i)] = nil
+		}
 	}
 }
 
@@ -334,6 +341,7 @@ func (l *life) prepare(id storage.GroupID, r storage.ReplicaID, join bool) (*gro
 	c.Group, c.ID, c.Start, c.Log, c.Cache = id, r, start, l.logs, g.cache
 	c.MaxMessageBytes, c.MaxInflightMessages, c.MaxApplyingBytes = 1000, 8, 2000
 	c.LateCommits = true
+	c.ElectionTicks, c.HeartbeatTicks = pace.ElectionTicks, pace.HeartbeatTicks
 	g.core, err = replica.New(c)
 	return g, err
 }

@@ -10,7 +10,7 @@ import (
 type kind uint8
 
 const (
-	opTick     kind = iota // node a counts a tick
+	opTick     kind = iota // node a counts n ticks
 	opDeliver              // n messages from a to b, from place c of the queue on
 	opDrop                 // the message at place c from a to b is lost
 	opDouble               // the message at place c from a to b comes twice
@@ -51,13 +51,14 @@ const (
 	opInstall              // node a takes the next step of an install of group b
 	opRollback             // the disk of node a, which is down, comes back with an older log
 	opFlip                 // a bit of group b's log or state flips on node a; n says which
+	opGone                 // node a is told that the process of node b has ended
 	kinds
 )
 
 var kindNames = [kinds]string{
 	"tick", "deliver", "drop", "double", "cut", "mend", "write", "sync", "apply", "propose", "spill", "truncate",
 	"flush", "chores", "read", "verify", "crash", "start", "power", "clock", "transfer", "send", "request", "reply", "break", "restart", "pull", "settle", "renew",
-	"move", "admin", "join", "keep", "draw", "call", "mail", "photo", "carry", "install", "rollback", "flip",
+	"move", "admin", "join", "keep", "draw", "call", "mail", "photo", "carry", "install", "rollback", "flip", "gone",
 }
 
 // op is one event. What it draws at random follows from n.

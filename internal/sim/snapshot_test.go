@@ -49,6 +49,7 @@ func (l *life) photo() bool {
 	}
 	at := l.resolve(g.id, to)
 	if g.leads != x.term || at == 0 || g.install != nil {
+		g.wake()
 		g.core.ReportSnapshot(to, false)
 		g.drain()
 		return true
@@ -87,6 +88,7 @@ func (p *parcel) report(ok bool) {
 	if g.life.w.nodes[g.life.id].life != g.life || g.life.group(g.id) != g {
 		return
 	}
+	g.wake()
 	g.core.ReportSnapshot(storage.ReplicaID(p.m.GetTo()), ok)
 	g.drain()
 }
@@ -100,6 +102,7 @@ func (l *life) receive(p *parcel) bool {
 		return false
 	}
 	if replica.InstallOf(m.GetSnapshot()).To.Index <= g.applied {
+		g.wake()
 		_ = g.core.StepSnapshot(m) // it says what is here
 		g.drain()
 		return false
@@ -117,6 +120,7 @@ func (l *life) receive(p *parcel) bool {
 	}
 	w.must(stage.Seal())
 	g.incoming = p
+	g.wake()
 	_ = g.core.StepSnapshot(m)
 	g.drain()
 	if g.incoming != nil && !g.accepted {
@@ -162,6 +166,7 @@ func (g *group) installStep() bool {
 	case replica.InstallAnswer:
 		g.install, g.incoming, g.accepted = nil, nil, false
 		l.resume(x.waiting)
+		g.wake()
 		g.core.Appended(x.job)
 		g.drain()
 		if x.parcel != nil {
@@ -190,6 +195,7 @@ func (l *life) applyAll(g *group) {
 		for _, e := range it.job.Entries[it.done:] {
 			g.applyOne(e)
 		}
+		g.wake()
 		g.core.Applied(it.job)
 	}
 	l.applies = rest

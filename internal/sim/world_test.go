@@ -37,6 +37,7 @@ type settings struct {
 	TTLMs       int
 	RetentionMs int
 	Flips       int // 1: bits flip
+	Late        int // 1: a calm group's ticks wait, as the engine has them
 }
 
 func newSettings(seed uint64) settings {
@@ -57,6 +58,9 @@ func newSettings(seed uint64) settings {
 	s.ReplaceMs = pick(4000, 8000, 600_000)
 	s.TTLMs, s.RetentionMs = pick(0, 0, 500, 5000), pick(0, 0, 60_000)
 	s.Workers = pick(0, 1, 1, 2) * s.Consumers * s.Groups
+	if rand.New(rand.NewPCG(seed, 5)).IntN(4) > 0 {
+		s.Late = 1
+	}
 	if *flipFlag {
 		s.Flips = 1
 	}
@@ -86,6 +90,7 @@ type world struct {
 	progress  int // grows with all that gets done for somebody
 	flip      *flip
 	flips     int // that were met
+	mistaken  int // nodes said to be gone that were not
 	asked     int // to drain a node, and not known to be done
 	hash      uint64
 	counts    [kinds]int // ops that were done
@@ -259,7 +264,7 @@ func (w *world) stats() {
 	for k, n := range w.counts {
 		fmt.Printf("%s %d, ", kindNames[k], n)
 	}
-	fmt.Printf("flips met: %d\n", w.flips)
+	fmt.Printf("flips met: %d, gone by mistake: %d\n", w.flips, w.mistaken)
 	for g := 0; g <= w.set.Groups; g++ {
 		t := w.oracle.groups[storage.GroupID(g)]
 		n := uint64(0)
