@@ -106,6 +106,10 @@ func applyNodeState(v *View, c *SetNodeState, at At) Outcome {
 	ch.putNode(n)
 	ch.note("node %s is %s, was %s", n.Name, n.State, before)
 	if n.State == NodeRemoved {
+		// A map that was drawn before is stale: it counts on this node, and could make
+		// it the only voter of a group.
+		ch.next.Cluster.Generation++
+		ch.putCluster()
 		ch.bury(n)
 	}
 	return ch.done(Result{})

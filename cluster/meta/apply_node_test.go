@@ -161,8 +161,12 @@ func TestANeededNodeIsNotRemoved(t *testing.T) {
 		}
 		g(id, wish...)
 	}
+	drawn := &SetMap{r.view.Cluster.Generation, []GroupWish{{1, r.wish().Replicas[:1]}}, ""}
 	remove(a, nil)           // b and c are a majority of three
 	remove(b, ErrLastCopies) // c alone is none
+	if err := r.apply(drawn).Err; !errors.Is(err, ErrStale) {
+		t.Fatalf("a map from before, which makes a the only voter: %v", err)
+	}
 }
 
 // A group on its way to one voter goes on to it, though the map wants three again by
