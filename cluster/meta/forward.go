@@ -44,11 +44,16 @@ func (c *Calls) elsewhere(ctx context.Context, cmd Command, changed <-chan struc
 // the encoded result: a refusal is one too. It does not wait to lead and never
 // forwards. Any error, cluster.ErrNotLeader among them, says that the outcome
 // is not known or that there is none; the other node tries again. body is not
-// kept.
-func (c *Calls) HandleForwarded(ctx context.Context, kind uint8, body []byte) ([]byte, error) {
+// kept. vouch may refuse what a command says of a node: itself says that the node
+// sends it, and else one that it asked to be taken in by.
+func (c *Calls) HandleForwarded(ctx context.Context, kind uint8, body []byte, vouch func(n Node, itself bool) error) ([]byte, error) {
 	cmd, refusal := readCommand(kind, body)
 	if cmd == nil {
 		return refusal, nil
+	}
+	if err := present(cmd, vouch); err != nil {
+		r := Result{Err: fmt.Errorf("%w: %w", ErrInvalid, err)}
+		return r.append(nil), nil
 	}
 	term, _ := c.store.Leading()
 	if term == 0 {
@@ -62,6 +67,17 @@ func (c *Calls) HandleForwarded(ctx context.Context, kind uint8, body []byte) ([
 		return nil, fmt.Errorf("forwarded command %d: %w", kind, r.Err)
 	}
 	return r.append(nil), nil
+}
+
+// present has vouch judge the node that a command speaks of, if it does.
+func present(cmd Command, vouch func(n Node, itself bool) error) error {
+	switch c := cmd.(type) {
+	case *JoinNode:
+		return vouch(c.Node, false)
+	case *StartNode:
+		return vouch(c.Node, true)
+	}
+	return nil
 }
 
 // readCommand reads and checks a command; without one there is a refusal, which

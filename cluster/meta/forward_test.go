@@ -38,11 +38,43 @@ func (f *forwarder) Forward(ctx context.Context, kind uint8, body []byte) ([]byt
 	if n <= f.lose {
 		return nil, cluster.ErrNotLeader
 	}
-	b, err := f.to.HandleForwarded(ctx, kind, body)
+	b, err := f.to.HandleForwarded(ctx, kind, body, believe)
 	if n <= f.lose+f.forget {
 		return nil, errors.New("connection is gone")
 	}
 	return b, err
+}
+
+func believe(Node, bool) error { return nil }
+
+// What a command says of a node may be refused, for good; it comes from that node or
+// from another one.
+func TestForwardedNodeIsVouchedFor(t *testing.T) {
+	leader := open(t, vfs.NewMem())
+	if _, err := leader.calls.Init(leader.ctx, *initCommand()); err != nil {
+		t.Fatal(err)
+	}
+	n := node(2, 1, 2)
+	for _, x := range []struct {
+		cmd    Command
+		itself bool
+	}{{&JoinNode{n}, false}, {&StartNode{n}, true}} {
+		b, err := leader.calls.HandleForwarded(leader.ctx, x.cmd.kind(), x.cmd.append(nil), func(got Node, itself bool) error {
+			if got != n || itself != x.itself {
+				t.Errorf("%+v, itself %v", got, itself)
+			}
+			return errors.New("another host")
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, err := parseResult(b); err != nil || !errors.Is(r.Err, ErrInvalid) {
+			t.Errorf("%T: %+v, %v", x.cmd, r, err)
+		}
+	}
+	if n := len(leader.store.View().Nodes); n != 1 {
+		t.Errorf("%d nodes", n)
+	}
 }
 
 func TestForwardedCalls(t *testing.T) {
@@ -93,11 +125,11 @@ func (f forwardFunc) Forward(ctx context.Context, kind uint8, body []byte) ([]by
 func TestHandleForwarded(t *testing.T) {
 	calls := follower(t, nil)
 	ctx := context.Background()
-	if _, err := calls.HandleForwarded(ctx, kindOpenProducer, (&OpenProducer{"p"}).append(nil)); !errors.Is(err, cluster.ErrNotLeader) {
+	if _, err := calls.HandleForwarded(ctx, kindOpenProducer, (&OpenProducer{"p"}).append(nil), believe); !errors.Is(err, cluster.ErrNotLeader) {
 		t.Fatalf("who does not lead answers %v", err)
 	}
 	for kind, body := range map[uint8][]byte{200: nil, kindOpenProducer: {9}, kindEnsureGroup: (&EnsureGroup{}).append(nil)} {
-		b, err := calls.HandleForwarded(ctx, kind, body)
+		b, err := calls.HandleForwarded(ctx, kind, body, believe)
 		if err != nil {
 			t.Fatal(err)
 		}

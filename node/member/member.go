@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -183,9 +184,14 @@ const (
 	format       = storage.StateFormat
 )
 
+// newServer makes a server of the peers' calls.
+func (m *Member) newServer() *grpc.Server {
+	return grpc.NewServer(slices.Concat(m.cfg.ServerOptions, []grpc.ServerOption{grpc.Creds(greeted{})})...)
+}
+
 // serveEarly answers nodes that have no cluster yet: see found.go.
 func (m *Member) serveEarly() {
-	m.early = grpc.NewServer(m.cfg.ServerOptions...)
+	m.early = m.newServer()
 	peerv1.RegisterPeerServer(m.early, &service{m: m})
 	l := m.phases.next()
 	m.tasks.Go(func() { _ = m.early.Serve(l) }) // ends when the node serves, or stops
@@ -196,7 +202,7 @@ func (m *Member) serve(p *Parts) {
 	if m.early != nil {
 		m.early.Stop()
 	}
-	m.server = grpc.NewServer(m.cfg.ServerOptions...)
+	m.server = m.newServer()
 	peerv1.RegisterPeerServer(m.server, &service{m: m})
 	p.Services(m.server)
 	l := m.phases.next()
@@ -346,7 +352,8 @@ func (m *Member) gone(n identity.NodeID) {
 	})
 }
 
-// address is a node's peer port: gossip knows it first, meta has it for good.
+// address is a node's peer port: gossip knows it first, meta has it for good. Who is
+// there says in its hello who it is, and proves it.
 func (m *Member) address(n identity.NodeID) (string, bool) {
 	if m.gossip != nil {
 		for _, x := range m.gossip.Members() {
@@ -363,8 +370,19 @@ func (m *Member) address(n identity.NodeID) (string, bool) {
 	return "", false
 }
 
-// admit refuses nodes that meta knows to be gone. Who is new to this node's view
-// may be newer than it.
+// callee is address for calls, where nothing but the certificate says who is there:
+// with TLS, what gossip says of the host does not count for a node that meta knows.
+func (m *Member) callee(n identity.NodeID) (string, bool) {
+	addr, ok := m.address(n)
+	if host := m.hostOf(n); ok && m.cfg.TLS != nil && host != "" && withoutPort(addr) != host {
+		x, _ := m.parts.Load().Meta.View().Node(n)
+		return x.Addresses.Peer, true
+	}
+	return addr, ok
+}
+
+// admit refuses nodes that meta knows to be gone, or elsewhere. Who is new to this
+// node's view may be newer than it.
 func (m *Member) admit(h transport.Hello) error {
 	if h.Format != m.cfg.Format {
 		return fmt.Errorf("%w: its storage format is %d, this node's %d: update the older one", transport.ErrIncompatible, h.Format, m.cfg.Format)
@@ -375,6 +393,9 @@ func (m *Member) admit(h transport.Hello) error {
 	}
 	if n, ok := p.Meta.View().Node(h.Node); ok && n.State == meta.NodeRemoved {
 		return fmt.Errorf("%w: node %s (%s): start it on an empty --data-dir to join anew", transport.ErrRemoved, n.Name, h.Node)
+	}
+	if err := m.vouch(leafOf(h.TLS), h.Node); err != nil {
+		return fmt.Errorf("%w: %w", transport.ErrRefused, err)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func (m *Member) Reports(ctx context.Context) map[identity.NodeID]*peerv1.Report
 }
 
 func (m *Member) reportOf(ctx context.Context, n identity.NodeID) (*peerv1.ReportResponse, error) {
-	addr, ok := m.address(n)
+	addr, ok := m.callee(n)
 	if !ok {
 		return nil, errNoAddress
 	}

@@ -65,6 +65,9 @@ func (s *service) Join(ctx context.Context, q *peerv1.JoinRequest) (*peerv1.Join
 	case q.GetNode().GetFormat() != s.m.cfg.Format:
 		return nil, status.Errorf(codes.FailedPrecondition, "storage format %d does not go with %d here: update the older build", q.GetNode().GetFormat(), s.m.cfg.Format)
 	}
+	if err := s.m.vouchFor(caller(ctx), n, true); err != nil {
+		return nil, status.Error(codes.FailedPrecondition, err.Error())
+	}
 	replica, err := p.Calls.JoinNode(ctx, n)
 	if err != nil {
 		return nil, joinStatus(err)
@@ -112,7 +115,9 @@ func (s *service) Propose(ctx context.Context, q *peerv1.ProposeRequest) (*peerv
 	if err != nil {
 		return nil, err
 	}
-	result, err := p.Calls.HandleForwarded(ctx, uint8(q.GetKind()), q.GetBody())
+	result, err := p.Calls.HandleForwarded(ctx, uint8(q.GetKind()), q.GetBody(), func(n meta.Node, itself bool) error {
+		return s.m.vouchFor(caller(ctx), n, itself)
+	})
 	if err != nil {
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
@@ -223,7 +228,7 @@ func (m *Member) metaLeader(p *Parts) (addr string, err error) {
 	if !ok || n == m.cfg.Identity.Node {
 		return "", errNoLeader
 	}
-	if addr, ok = m.address(n); !ok {
+	if addr, ok = m.callee(n); !ok {
 		return "", fmt.Errorf("%w: nobody knows where node %s is", errNoLeader, n)
 	}
 	return addr, nil
@@ -242,7 +247,7 @@ func (m *Member) metaVoter(p *Parts) (addr string, err error) {
 		return "", errNoLeader
 	}
 	n := voters[int(m.turn.Add(1))%len(voters)]
-	addr, ok := m.address(n)
+	addr, ok := m.callee(n)
 	if !ok {
 		return "", fmt.Errorf("%w: nobody knows where node %s is", errNoLeader, n)
 	}
@@ -250,4 +255,4 @@ func (m *Member) metaVoter(p *Parts) (addr string, err error) {
 }
 
 // PeerAddress is where another node's peer port is, as far as this one knows.
-func (m *Member) PeerAddress(n identity.NodeID) (string, bool) { return m.address(n) }
+func (m *Member) PeerAddress(n identity.NodeID) (string, bool) { return m.callee(n) }
