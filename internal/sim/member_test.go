@@ -230,6 +230,7 @@ func (n *node) rollback(seed uint64) bool {
 	}
 	n.log = n.older[seed%uint64(len(n.older))].Crash(0)
 	n.older = nil
+	n.hush() // or they would count what is lost
 	for _, g := range hurt {
 		n.damaged[g] = true
 	}

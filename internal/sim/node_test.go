@@ -142,9 +142,7 @@ func newNode(w *world, id int) *node {
 // empty gives the machine a new data folder.
 func (n *node) empty() {
 	n.w.folders++
-	for i := range n.w.nodes {
-		n.w.links[n.w.link(n.id, i)] = nil
-	}
+	n.hush()
 	n.ident = identity.NodeID{byte(n.id), byte(n.w.folders >> 8), byte(n.w.folders), 1}
 	n.w.machines[n.ident] = n.id
 	n.log, n.state, n.boots, n.belong, n.older = memstore.New(), memstore.New(), 0, belong{}, nil
@@ -182,9 +180,16 @@ func (n *node) crash(seed uint64) {
 	n.log = n.log.Crash(0) // the same again: the older one stays as it is
 	for i := range n.w.nodes {
 		n.w.links[n.w.link(i, n.id)] = nil
-		if seed%3 > 0 { // else its last words may still come in
-			n.w.links[n.w.link(n.id, i)] = nil
-		}
+	}
+	if seed%3 > 0 { // else its last words may still come in
+		n.hush()
+	}
+}
+
+// hush loses what the machine sent last.
+func (n *node) hush() {
+	for i := range n.w.nodes {
+		n.w.links[n.w.link(n.id, i)] = nil
 	}
 }
 
