@@ -32,7 +32,7 @@ func (n *node) flipBit(g storage.GroupID, seed uint64) bool {
 	w := n.w
 	w.lookAtFlip()
 	m := n.disk[g]
-	if g == meta.MetaGroup || w.flip != nil || w.asked > 0 || len(w.oracle.view.NodesIn(meta.NodeDraining)) > 0 ||
+	if g == meta.MetaGroup || w.flip != nil || w.drains() ||
 		!n.member || n.over || m == nil || !w.oracle.groups[g].conf.Votes(m.id) || n.damaged[g] || !n.spare(g) {
 		return false
 	}

@@ -81,7 +81,7 @@ func (w *world) admin(at int, n uint64) bool {
 	case me.State == meta.NodeDraining:
 		next = meta.NodeActive
 	}
-	if next == meta.NodeDraining && w.flip != nil {
+	if next == meta.NodeDraining && (w.flip != nil || w.hurt()) {
 		return false // the copies that are left may be that one
 	}
 	if len(v.NodesIn(meta.NodeActive)) < 2 && next != meta.NodeActive || next == meta.NodeRemoved && w.hurt() {
@@ -99,6 +99,12 @@ func (w *world) admin(at int, n uint64) bool {
 		w.asked++
 	}
 	return ok
+}
+
+// drains says whether some node gives away what it has, or may be about to: to
+// another one, which may become the only voter beside it of a group.
+func (w *world) drains() bool {
+	return w.asked > 0 || len(w.oracle.view.NodesIn(meta.NodeDraining)) > 0
 }
 
 // hurt says whether some replica is damaged, and has not been replaced. Nothing
@@ -215,7 +221,7 @@ func (n *node) spare(g storage.GroupID) bool {
 // syncs does: only if that can be seen, and the groups can do without it.
 func (n *node) rollback(seed uint64) bool {
 	w := n.w
-	if n.life != nil || len(n.older) == 0 || !n.member || n.over {
+	if n.life != nil || len(n.older) == 0 || !n.member || n.over || w.drains() {
 		return false
 	}
 	old := n.older[seed%uint64(len(n.older))].Crash(0)
