@@ -394,8 +394,5 @@ func (m *Member) admit(h transport.Hello) error {
 	if n, ok := p.Meta.View().Node(h.Node); ok && n.State == meta.NodeRemoved {
 		return fmt.Errorf("%w: node %s (%s): start it on an empty --data-dir to join anew", transport.ErrRemoved, n.Name, h.Node)
 	}
-	if err := m.vouch(leafOf(h.TLS), h.Node); err != nil {
-		return fmt.Errorf("%w: %w", transport.ErrRefused, err)
-	}
-	return nil
+	return m.vouch(leafOf(h.TLS), h.Node)
 }

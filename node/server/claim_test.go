@@ -51,6 +51,7 @@ type claim struct {
 	id      identity.NodeID
 	name    string
 	cluster meta.ClusterID
+	format  uint32
 }
 
 // claimed asks a node at the first one's peer port who the second one is.
@@ -72,6 +73,7 @@ func claimed(t *testing.T, ca *authority, first, second *node) *impostor {
 		t.Fatal(err)
 	}
 	x.of.id, x.of.name, x.of.cluster = identity.NodeID(info.GetNodeId()), info.GetNodeName(), meta.ClusterID(info.GetClusterId())
+	x.of.format = info.GetFormat()
 	return x
 }
 
@@ -100,7 +102,7 @@ func (x *impostor) connects(boot uint64) (why error) {
 	to := identity.NodeID(info.GetNodeId())
 	c := transport.DefaultConfig()
 	c.Self, c.Boot, c.Life, c.Name, c.Cluster = x.of.id, boot, 1, x.of.name, x.of.cluster
-	c.Feature, c.Format, c.TLS, c.Listener = meta.FeatureFirst, info.GetFormat(), x.tls, l
+	c.Feature, c.Format, c.TLS, c.Listener = meta.FeatureFirst, x.of.format, x.tls, l
 	c.Address = func(identity.NodeID) (string, bool) { return x.first.Addresses.Peer, true }
 	c.Resolve = func(storage.GroupID, storage.ReplicaID) (identity.NodeID, bool) { return to, true }
 	c.Receive = func(storage.GroupID, []*pb.Message) {}
@@ -133,7 +135,7 @@ func (x *impostor) connects(boot uint64) (why error) {
 // joins tries to be taken in as the node.
 func (x *impostor) joins(boot uint64) error {
 	_, err := x.peer(x.first).Join(x.t.Context(), &peerv1.JoinRequest{ClusterName: "waystation", ClusterId: x.of.cluster[:], Node: &peerv1.Node{
-		NodeId: x.of.id[:], Name: x.of.name, Boot: boot, Life: 1, PeerAddress: elsewhere + ":7403", Format: 1, FeatureMin: 1, FeatureMax: 2,
+		NodeId: x.of.id[:], Name: x.of.name, Boot: boot, Life: 1, PeerAddress: elsewhere + ":7403", Format: x.of.format, FeatureMin: 1, FeatureMax: 2,
 	}})
 	return err
 }
