@@ -27,6 +27,8 @@ type Delivery struct {
 	// CreatedAt is the sender's clock, AcceptedAt the relay's log time.
 	CreatedAt  time.Time
 	AcceptedAt time.Time
+	// ExpiresAt is when its own time to live ends, in log time; zero: it has none.
+	ExpiresAt time.Time
 	// LeaseExpiresAt is the relay's clock at the grant; renewals are not shown
 	// here. The handler's context is what to go by.
 	LeaseExpiresAt time.Time

@@ -157,6 +157,9 @@ func (d *received) parsePacket(raw []byte) error {
 	if p.CreatedAtMs != 0 {
 		d.CreatedAt = time.UnixMilli(p.CreatedAtMs).UTC()
 	}
+	if p.TTLMs != 0 && !d.AcceptedAt.IsZero() {
+		d.ExpiresAt = d.AcceptedAt.Add(millis(p.TTLMs))
+	}
 	if p.MetadataPairs > 0 {
 		d.Metadata = make(map[string]string, p.MetadataPairs)
 		p.EachMetadata(func(k, v []byte) bool {

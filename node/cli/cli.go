@@ -95,6 +95,7 @@ func commands() []command {
 		{name: "tail", args: "R", summary: "show a repository's last packets, and follow with -f", run: runTail},
 		{name: "dead", args: "list|redrive|discard --group G", summary: "list a group's dead letters, give them another life, or end them", subs: deadCommands()},
 		{name: "group", args: "create|list|show|set [GROUP]", summary: "make, show and change consumer groups", subs: groupCommands()},
+		{name: "mirror", args: "--to ADDR", summary: "forward the packets to another cluster, in order, under the same ids", run: runMirror},
 		{name: "nodes", args: "", summary: "show the nodes, and what moves between them", run: runNodes},
 		{name: "drain", args: "NODE", summary: "have a node give what it has to the others", run: runDrain},
 		{name: "remove", args: "NODE", summary: "end a node's membership for good", run: runRemove},
