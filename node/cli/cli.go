@@ -93,7 +93,7 @@ func commands() []command {
 		{name: "status", args: "", summary: "show the cluster and its partitions", run: runStatus},
 		{name: "repo", args: "R", summary: "show a repository's head, backlog and cursors", run: runRepo},
 		{name: "tail", args: "R", summary: "show a repository's last packets, and follow with -f", run: runTail},
-		{name: "dead", args: "list|redrive|discard --group G", summary: "list a group's dead letters, give them another life, or end them", subs: deadCommands()},
+		{name: "dead", args: "list|redrive|discard|export|import", summary: "list dead letters, give them another life, end them, keep them as files", subs: deadCommands()},
 		{name: "group", args: "create|list|show|set [GROUP]", summary: "make, show and change consumer groups", subs: groupCommands()},
 		{name: "mirror", args: "--to ADDR", summary: "forward the packets to another cluster, in order, under the same ids", run: runMirror},
 		{name: "nodes", args: "", summary: "show the nodes, and what moves between them", run: runNodes},

@@ -18,6 +18,8 @@ func deadCommands() []command {
 	return []command{
 		{name: "list", args: "--group G", summary: "list dead letters, with the errors of their attempts", run: runDeadList},
 		{name: "redrive", args: "--group G", summary: "give them another life, at the end of their lanes", run: runDeadRedrive},
+		{name: "export", args: "--group G [FILE|-]", summary: "write them, content and all, as lines of JSON", run: runDeadExport},
+		{name: "import", args: "FILE|-", summary: "send the packets of such a file", run: runDeadImport},
 		{name: "discard", args: "--group G", summary: "end them", run: runDeadDiscard},
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"strings"
 	"time"
@@ -21,12 +22,34 @@ const sendLimit = 30 * time.Second
 // ahead is how many packets are on their way while the first's receipt is awaited.
 const ahead = 64
 
-// sender is one run of send.
+// sender sends packets in order and prints their receipts.
 type sender struct {
 	client *client.Client
-	packet client.Packet // without content
 	output string
 	out    io.Writer
+}
+
+// item is one packet to be sent, and what it is called until it has a receipt.
+type item struct {
+	name string
+	load func() (client.Packet, error)
+}
+
+// files are the packets of a command line: each has a file's content.
+func files(packet client.Packet, in io.Reader, names []string) iter.Seq[item] {
+	return func(yield func(item) bool) {
+		for _, name := range names {
+			load := func() (client.Packet, error) {
+				content, err := readContent(in, name)
+				p := packet
+				p.Content = content
+				return p, err
+			}
+			if !yield(item{name, load}) {
+				return
+			}
+		}
+	}
 }
 
 func runSend(ctx context.Context, s Streams, args []string) error {
@@ -40,19 +63,19 @@ func runSend(ctx context.Context, s Streams, args []string) error {
 	if err != nil {
 		return err
 	}
-	files := fs.Args()
-	if len(files) == 0 {
-		files = []string{"-"}
+	names := fs.Args()
+	if len(names) == 0 {
+		names = []string{"-"}
 	}
-	if len(files) > 1 && packet.PacketID != "" {
-		return usagef("send: --id names one packet, and there are %d files", len(files))
+	if len(names) > 1 && packet.PacketID != "" {
+		return usagef("send: --id names one packet, and there are %d files", len(names))
 	}
 	c, err := dial(ctx, s, *addr, client.WithRetry(retryWithin(sendLimit)))
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	return (&sender{client: c, packet: packet, output: *output, out: s.Out}).run(ctx, s.In, files)
+	return (&sender{client: c, output: *output, out: s.Out}).run(ctx, files(packet, s.In, names))
 }
 
 func retryWithin(limit time.Duration) client.RetryPolicy {
@@ -118,24 +141,24 @@ func index(name string, names ...string) (uint8, bool) {
 	return 0, false
 }
 
-// answer is what became of one file.
+// answer is what became of one packet.
 type answer struct {
-	file    string
+	name    string
 	receipt client.Receipt
 	err     error
 }
 
-// run sends the files in order, several on their way at a time, and prints their
+// run sends the packets in order, several on their way at a time, and prints their
 // receipts in the same order. It stops at the first that is not accepted.
-func (s *sender) run(ctx context.Context, in io.Reader, files []string) error {
+func (s *sender) run(ctx context.Context, items iter.Seq[item]) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	queue := make(chan chan answer, ahead)
 	go func() {
 		defer close(queue)
-		for _, file := range files {
+		for it := range items {
 			done := make(chan answer, 1)
-			s.send(ctx, in, file, done)
+			s.send(ctx, it, done)
 			select {
 			case queue <- done:
 			case <-ctx.Done():
@@ -160,18 +183,16 @@ func (s *sender) run(ctx context.Context, in io.Reader, files []string) error {
 	return failed
 }
 
-// send reads one file and hands it to the client; done gets its answer.
-func (s *sender) send(ctx context.Context, in io.Reader, file string, done chan answer) {
-	content, err := readContent(in, file)
+// send loads one packet and hands it to the client; done gets its answer.
+func (s *sender) send(ctx context.Context, it item, done chan answer) {
+	p, err := it.load()
 	if err != nil {
-		done <- answer{file: file, err: err}
+		done <- answer{name: it.name, err: err}
 		return
 	}
-	p := s.packet
-	p.Content = content
-	err = s.client.PublishAsync(ctx, &p, func(r client.Receipt, err error) { done <- answer{file: file, receipt: r, err: err} })
+	err = s.client.PublishAsync(ctx, &p, func(r client.Receipt, err error) { done <- answer{name: it.name, receipt: r, err: err} })
 	if err != nil {
-		done <- answer{file: file, err: err}
+		done <- answer{name: it.name, err: err}
 	}
 }
 
@@ -222,7 +243,7 @@ func (s *sender) print(a answer) error {
 }
 
 func sendFailure(a answer) error {
-	err := fmt.Errorf("send %s: %w", a.file, a.err)
+	err := fmt.Errorf("send %s: %w", a.name, a.err)
 	if code := client.ErrorCode(a.err); code == client.CodeUnavailable || code == client.CodeUnknown {
 		return &unreachableError{err.Error()}
 	}
