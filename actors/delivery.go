@@ -180,6 +180,7 @@ type DeliveryService struct {
 	source  GroupSource
 	log     *slog.Logger
 	metrics deliveryMetrics
+	packer  *packer
 	start   time.Time // of the monotonic clock
 
 	mu     sync.Mutex
@@ -210,6 +211,9 @@ func NewDelivery(cfg DeliveryConfig, partitions []LanePartition, hash func(repo 
 		stopping: make(chan struct{}),
 	}
 	var err error
+	if d.packer, err = newPacker(); err != nil {
+		return nil, err
+	}
 	if d.metrics, err = newDeliveryMetrics(reg); err != nil {
 		return nil, fmt.Errorf("register delivery metrics: %w", err)
 	}

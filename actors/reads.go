@@ -164,7 +164,7 @@ func (d *DeliveryService) Lookup(ctx context.Context, repo string, seq repositor
 			item = &items[0]
 			ref, accepted, kept = item.Ref, item.AcceptedMs, true
 		}
-		info.Groups, err = states(m, repo, info.Seq, item, func(dead *repository.DeadLetter) {
+		info.Groups, err = d.states(m, repo, info.Seq, item, func(dead *repository.DeadLetter) {
 			if !kept {
 				ref, kept = dead.Ref, true
 			}
@@ -184,7 +184,7 @@ func (d *DeliveryService) Lookup(ctx context.Context, repo string, seq repositor
 
 // states lists what each group made of a packet; item is nil when it is not
 // retained.
-func states(m *repository.Machine, repo string, seq repository.Seq, item *repository.StoredItem, dead func(*repository.DeadLetter)) ([]PacketState, error) {
+func (d *DeliveryService) states(m *repository.Machine, repo string, seq repository.Seq, item *repository.StoredItem, dead func(*repository.DeadLetter)) ([]PacketState, error) {
 	var out []PacketState
 	for _, g := range m.Groups() {
 		x := PacketState{Group: g.Name, State: "done"}
@@ -210,7 +210,11 @@ func states(m *repository.Machine, repo string, seq repository.Seq, item *reposi
 			}
 		}
 		if x.State == "done" {
-			if x.Result, _, err = m.ResultOf(g.ID, bytesOf(repo), seq); err != nil {
+			kept, ok, err := m.ResultOf(g.ID, bytesOf(repo), seq)
+			if err == nil && ok {
+				x.Result, err = d.packer.unpack(&kept)
+			}
+			if err != nil {
 				return nil, err
 			}
 		}

@@ -132,12 +132,21 @@ func (g *consumers) settleOne(ws *workset, s *session, x *Settlement, t ticket) 
 		g.settleLate(ws, s, k, x, t)
 		return
 	}
+	result := x.Result
+	if len(result) > 0 {
+		l.mu.Lock()
+		ref, held := l.batch.Ref(x.Seq)
+		l.mu.Unlock()
+		if held {
+			result = k.left(ref, result)
+		}
+	}
 	l.mu.Lock()
 	unseen := 0 // packets that a failure keeps from being handed out
 	if x.Outcome != OutcomeDone {
 		unseen = l.batch.Pending()
 	}
-	verdict, freed := l.batch.Settle(x.Seq, lease.Outcome(x.Outcome), []byte(x.Error), x.Result, t)
+	verdict, freed := l.batch.Settle(x.Seq, lease.Outcome(x.Outcome), []byte(x.Error), result, t)
 	if unseen > 0 {
 		unseen -= l.batch.Pending()
 	}

@@ -45,9 +45,9 @@ type Item struct {
 	// HandedAt is when it was handed out, on the caller's clock.
 	HandedAt time.Duration
 
-	done   bool // settled as done; through says whether durably so
-	freed  bool // its credit was given back
-	result []byte
+	done   bool   // settled as done; through says whether durably so
+	freed  bool   // its credit was given back
+	result []byte // a repository.Left, encoded
 }
 
 // Answer is what a ticket is answered with.
@@ -152,6 +152,15 @@ func (b *Batch[T]) Rewind() (held int) {
 		}
 	}
 	return held
+}
+
+// Ref is where a packet of the lease lies; ok is false if it holds no such packet.
+func (b *Batch[T]) Ref(seq repository.Seq) (ref repository.Ref, ok bool) {
+	at, ok := b.find(seq)
+	if !ok {
+		return ref, false
+	}
+	return b.items[at].Ref, true
 }
 
 // Settle takes a worker's outcome of one packet. It keeps text and result until

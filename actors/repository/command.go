@@ -86,7 +86,7 @@ type Settle struct {
 	Results []SettleResult // results of packets that are done
 }
 
-// SettleResult is what a worker left with a packet that is done.
+// SettleResult is what a worker left with a packet that is done: a Left, encoded.
 type SettleResult struct {
 	Seq    Seq
 	Result []byte

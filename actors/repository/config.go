@@ -121,6 +121,8 @@ type GroupConfig struct {
 	MaxBatch      uint64
 	Start         Start
 	OrderPolicy   OrderPolicy
+	ResultTTLMs   uint64    // how long results are kept; 0: as the partition's settings say
+	KindTTLs      []KindTTL // of packets of these kinds; each once, in their order
 }
 
 // OrderPolicy says what becomes of a lane's order when a packet of it failed for
@@ -163,7 +165,8 @@ func (c *GroupConfig) Append(b []byte) []byte {
 	for _, v := range c.fields() {
 		b = binary.AppendUvarint(b, *v)
 	}
-	return append(b, byte(c.Start), byte(c.OrderPolicy))
+	b = append(b, byte(c.Start), byte(c.OrderPolicy))
+	return c.appendTTLs(b)
 }
 
 // Decode reads what Append wrote.
@@ -174,6 +177,7 @@ func (c *GroupConfig) Decode(b []byte) error {
 		*v = d.uvarint()
 	}
 	c.Start, c.OrderPolicy = Start(d.byte()), OrderPolicy(d.byte())
+	c.decodeTTLs(&d)
 	if d.err != nil {
 		return fmt.Errorf("decode group settings: %w", d.err)
 	}

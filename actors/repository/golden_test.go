@@ -20,7 +20,7 @@ type golden struct {
 // goldenRecords is one of everything that is durable: entries, keys and values.
 func goldenRecords() []golden {
 	m := &Machine{part: 0x0102, logTimeMs: 1_700_000_000_123, stats: stats{[Ranks]uint64{1, 2, 300}, 4000, 9}}
-	m.buckets = []bucket{{id: 8, startMs: 1_700_000_000_000, endMs: 1_700_000_600_000}}
+	m.buckets = []bucket{{id: 8, startMs: 1_700_000_000_000, endMs: 1_700_000_600_000, untilMs: 1_700_003_600_000}}
 	x := run{index: 77, acceptedMs: 1_700_000_000_123, base: 40, end: 2100, items: []runItem{
 		{seq: 5, offset: 40, length: 1000, crc: 0xdeadbeef, flags: itemPosition},
 		{seq: 7, offset: 1100, length: 1000, crc: 1, flags: itemID | itemTTL | itemDelay, expireMs: 1_700_000_060_123, readyMs: 1_700_000_001_123},
@@ -37,7 +37,9 @@ func goldenRecords() []golden {
 	r.ranks[RankNormal] = rankState{count: 2, first: 5, last: 300, delayed: 1}
 	p := producer{epoch: 2, last: 130, seenMs: 1_700_000_000_000, runs: []positionRun{{100, 200, 20}, {120, 230, 11}}}
 	gc := DefaultGroupConfig("ci")
-	gc.ID = 3
+	gc.ID, gc.ResultTTLMs = 3, 2*hour
+	gc.SetKindTTL("review", 5*minute)
+	left := Left{Packed: true, Kind: []byte("review"), ID: []byte("id-1"), ContentCRC: 9, Data: []byte("zstd")}
 	g := group{cfg: gc, startIndex: 12, backfill: []byte("acme/api\x00\x01"), waiting: [Ranks]uint64{0, 7, 1}, dead: 2}
 	d := deadRecord{reason: ReasonAttempts, rank: RankLow, attempts: 5, atMs: 1_700_000_000_500, accepted: 1_700_000_000_000, ref: Ref{77, 40, 1100, 1000, 9}, failures: failures{{AtMs: 1_700_000_000_500, Error: "exit 1"}}}
 	cfg := DefaultConfig()
@@ -51,6 +53,7 @@ func goldenRecords() []golden {
 		{"value/redriven", redriven.append(nil)},
 		{"value/group", g.append(nil)},
 		{"value/dead", d.append(nil)},
+		{"value/left", left.Append(nil)},
 		{"value/lease", appendLease(nil, &l)},
 		{"value/config", cfg.Append(nil)},
 		{"value/stats", m.appendStats(nil)},
@@ -83,7 +86,7 @@ func goldenRecords() []golden {
 			e.AddGrant(&Grant{Group: 3, Repo: []byte("acme/api"), Session: []byte("ci-7"), MaxItems: 32, MaxBytes: 1 << 20, LeaseMs: 30000})
 		})},
 		{"entry/settle", entry(1, func(e *EntryBuilder) {
-			e.AddSettle(&Settle{Group: 3, Repo: []byte("acme/api"), Token: 500, Through: 5, Kind: SettleRetry, Failed: 7, Error: []byte("exit 1"), Results: []SettleResult{{5, []byte("ok")}}})
+			e.AddSettle(&Settle{Group: 3, Repo: []byte("acme/api"), Token: 500, Through: 5, Kind: SettleRetry, Failed: 7, Error: []byte("exit 1"), Results: []SettleResult{{5, left.Append(nil)}}})
 		})},
 		{"entry/settings", entry(1, func(e *EntryBuilder) {
 			e.AddConfigure(&cfg)

@@ -129,6 +129,7 @@ func (m *Machine) appendStats(b []byte) []byte {
 		b = binary.AppendUvarint(b, uint64(m.buckets[i].id))
 		b = binary.AppendUvarint(b, uint64(m.buckets[i].startMs))
 		b = binary.AppendUvarint(b, uint64(m.buckets[i].endMs))
+		b = binary.AppendUvarint(b, uint64(m.buckets[i].untilMs))
 	}
 	return b
 }
@@ -144,7 +145,9 @@ func (m *Machine) decodeStats(b []byte) error {
 	}
 	m.stats.bytes, m.stats.nextBucket = d.uvarint(), uint32(d.uvarint())
 	for n := d.uvarint(); n > 0 && d.err == nil; n-- {
-		m.buckets = append(m.buckets, bucket{id: uint32(d.uvarint()), startMs: int64(d.uvarint()), endMs: int64(d.uvarint())})
+		m.buckets = append(m.buckets, bucket{
+			id: uint32(d.uvarint()), startMs: int64(d.uvarint()), endMs: int64(d.uvarint()), untilMs: int64(d.uvarint()),
+		})
 	}
 	return d.err
 }

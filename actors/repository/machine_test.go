@@ -35,6 +35,11 @@ func grantOf(g GroupID, repo string, n uint32) func(*EntryBuilder) {
 	}
 }
 
+// leftWith is a result as a settlement has it, of a packet without a kind or an id.
+func leftWith(seq Seq, data string) SettleResult {
+	return SettleResult{seq, (&Left{Data: []byte(data)}).Append(nil)}
+}
+
 func settleOf(s Settle) func(*EntryBuilder) { return func(e *EntryBuilder) { e.AddSettle(&s) } }
 
 func (c *cluster) publish(repo string, n int) {
@@ -348,9 +353,9 @@ func TestAttempts(t *testing.T) {
 	if g = c.do(grantOf(1, "a", 4)).Grants[0]; g.Attempt != 1 {
 		t.Fatalf("a release was charged: %+v", g)
 	}
-	c.do(settleOf(Settle{Group: 1, Repo: []byte("a"), Token: g.Token, Through: 4, Results: []SettleResult{{3, []byte("built")}}}))
-	if r, ok, err := c.first().ResultOf(1, []byte("a"), 3); err != nil || !ok || string(r) != "built" {
-		t.Fatalf("result: %q, %v, %v", r, ok, err)
+	c.do(settleOf(Settle{Group: 1, Repo: []byte("a"), Token: g.Token, Through: 4, Results: []SettleResult{leftWith(3, "built")}}))
+	if r, ok, err := c.first().ResultOf(1, []byte("a"), 3); err != nil || !ok || string(r.Data) != "built" {
+		t.Fatalf("result: %+v, %v, %v", r, ok, err)
 	}
 	c.compare()
 }

@@ -310,9 +310,39 @@ func (m *model) checkResults(x *Machine, r *modelRepo, g GroupID) error {
 	}
 	for seq, want := range l.results {
 		got, ok, err := x.ResultOf(g, []byte(r.name), seq)
-		if err != nil || ok && string(got) != want {
-			m.t.Fatalf("result of %q/%d: %q, %v, want %q", r.name, seq, got, err, want)
+		if err != nil || ok != (want.until > x.LogTime()) || ok && (string(got.Data) != want.text || got.UntilMs != want.until) {
+			m.t.Fatalf("result of %q/%d at %d: %+v, %v, want %+v", r.name, seq, x.LogTime(), got, err, want)
+		}
+	}
+	for _, p := range r.packets {
+		if err := m.checkStanding(x, r, g, p); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// checkStanding compares what became of a packet in a group. One that was redriven
+// stands where its next life does.
+func (m *model) checkStanding(x *Machine, r *modelRepo, g GroupID, p *modelPacket) error {
+	if p.only != 0 && p.only != g {
+		return nil
+	}
+	l, want := r.lanes[g], Standing{State: StateDone, Seq: p.seq}
+	for _, next := range r.packets {
+		if next.of == p.seq && next.only == g && !next.gone && l.settled[next.seq] == "" {
+			want.Seq, want.State = next.seq, StateWaiting
+		}
+	}
+	switch _, dead := l.dead[p.seq]; {
+	case dead:
+		want = Standing{State: StateDead, Seq: p.seq}
+	case want.State == StateDone && !p.gone && l.settled[p.seq] == "":
+		want.State = StateWaiting
+	}
+	got, err := x.Standing(g, []byte(r.name), p.seq)
+	if err == nil && (got.State != want.State || got.Seq != want.Seq) {
+		m.t.Fatalf("%q/%d in group %d stands at %+v, want %+v", r.name, p.seq, g, got, want)
+	}
+	return err
 }

@@ -142,7 +142,7 @@ func (m *model) endOne(action DeadAction, g GroupID, r *modelRepo, seq Seq) {
 func (m *model) redrive(g GroupID, r *modelRepo, p *modelPacket) {
 	x := &modelPacket{
 		repo: r.name, seq: Seq(len(r.packets) + 1), rank: p.rank, content: p.content, index: m.index(),
-		acceptAt: m.now, readyAt: m.now, only: g, of: p.seq, retireAt: m.now + modelRetention,
+		acceptAt: m.now, readyAt: m.now, only: g, of: p.seq, retireAt: m.now + modelRetention, id: p.id, crc: p.crc,
 	}
 	r.packets = append(r.packets, x)
 	m.due = append(m.due, modelDue{x.retireAt, x})

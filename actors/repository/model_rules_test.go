@@ -2,13 +2,14 @@ package repository
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 )
 
 // What the promises say of each command.
 
 func newModelLane() *modelLane {
-	return &modelLane{settled: map[Seq]string{}, dead: map[Seq]modelDead{}, results: map[Seq]string{}}
+	return &modelLane{settled: map[Seq]string{}, dead: map[Seq]modelDead{}, results: map[Seq]modelResult{}}
 }
 
 func (m *model) setGroup(cfg GroupConfig) {
@@ -67,7 +68,7 @@ func (m *model) expectPublish(r *modelRepo, it *PublishItem) PublishResult {
 			r.producers[string(it.Producer)] = p
 		}
 	}
-	if x, ok := r.ids[string(it.ID)]; ok && x.at+int64(DefaultConfig().DedupWindowMs) > m.now {
+	if x, ok := r.ids[string(it.ID)]; ok && x.until > m.now {
 		accept(x.seq)
 		return PublishResult{Code: Duplicate, Seq: x.seq, ContentDiffers: r.packets[x.seq-1].content != string(it.Raw)}
 	}
@@ -76,7 +77,7 @@ func (m *model) expectPublish(r *modelRepo, it *PublishItem) PublishResult {
 	}
 	x := m.newPacket(r, it)
 	if len(it.ID) > 0 {
-		r.ids[string(it.ID)] = modelID{x.seq, m.now}
+		r.ids[string(it.ID)] = modelID{x.seq, m.now + int64(DefaultConfig().DedupWindowMs)}
 	}
 	accept(x.seq)
 	return PublishResult{Code: OK, Seq: x.seq}
@@ -85,7 +86,7 @@ func (m *model) expectPublish(r *modelRepo, it *PublishItem) PublishResult {
 func (m *model) newPacket(r *modelRepo, it *PublishItem) *modelPacket {
 	x := &modelPacket{
 		repo: r.name, seq: Seq(len(r.packets) + 1), rank: it.Rank, content: string(it.Raw), index: m.index(),
-		acceptAt: m.now, readyAt: m.now + int64(it.DeliverAfterMs),
+		acceptAt: m.now, readyAt: m.now + int64(it.DeliverAfterMs), id: string(it.ID), crc: it.ContentCRC,
 	}
 	if it.TTLMs > 0 {
 		x.expireAt = m.now + int64(it.TTLMs)
@@ -316,6 +317,36 @@ func (l *modelLane) again(s *Settle) Code {
 	return Stale
 }
 
+// keepResult is what becomes of a result: it is kept for its time, and the id of its
+// packet is known for as long at least.
+func (m *model) keepResult(r *modelRepo, l *modelLane, g GroupID, x *SettleResult) {
+	p, cfg := r.packets[x.Seq-1], &m.groups[g].cfg
+	ttl := cfg.ResultTTLMs
+	for _, k := range cfg.KindTTLs {
+		if k.Kind == m.kindOf(x.Seq) {
+			ttl = k.TTLMs
+		}
+	}
+	if ttl == 0 {
+		ttl = DefaultConfig().ResultTTLMs
+	}
+	kept := modelResult{fmt.Sprintf("result of %d", x.Seq), m.now + int64(ttl)}
+	l.results[x.Seq] = kept
+	if p.of != 0 {
+		l.results[p.of] = kept
+	}
+	if p.id == "" {
+		return
+	}
+	known := r.ids[p.id]
+	if short := ttl < DefaultConfig().DedupWindowMs && known.until > m.now; short && known.seq > x.Seq {
+		return
+	} else if short {
+		kept.until = max(kept.until, known.until)
+	}
+	r.ids[p.id] = modelID{x.Seq, kept.until}
+}
+
 // expectSettle is what a settlement must come to.
 func (m *model) expectSettle(r *modelRepo, s *Settle) SettleOutcome {
 	l := r.lanes[s.Group]
@@ -334,7 +365,7 @@ func (m *model) expectSettle(r *modelRepo, s *Settle) SettleOutcome {
 	}
 	for _, x := range s.Results {
 		if x.Seq <= s.Through {
-			l.results[x.Seq] = string(x.Result)
+			m.keepResult(r, l, s.Group, &x)
 		}
 	}
 	for _, p := range l.held[:done] {

@@ -29,6 +29,8 @@ type modelPacket struct {
 	expireAt int64
 	readyAt  int64
 	gone     bool // not retained any more
+	id       string
+	crc      uint32
 	// Of one that was redriven:
 	only     GroupID // whose alone it is
 	of       Seq
@@ -67,7 +69,7 @@ type modelLane struct {
 	held    []*modelPacket
 	over    []modelEnded // newest first
 	heads   [Ranks]modelHead
-	results map[Seq]string
+	results map[Seq]modelResult
 }
 
 // modelEnded is a lease that is over, and what it held.
@@ -89,8 +91,13 @@ type modelProducer struct {
 }
 
 type modelID struct {
-	seq Seq
-	at  int64
+	seq   Seq
+	until int64
+}
+
+type modelResult struct {
+	text  string
+	until int64
 }
 
 type modelRepo struct {
@@ -178,6 +185,9 @@ func (m *model) group(g GroupID) command {
 	cfg := DefaultGroupConfig(fmt.Sprintf("g%d", g))
 	cfg.ID, cfg.MaxAttempts, cfg.MaxBatch = g, uint64(1+m.rng.IntN(4)), uint64(2+m.rng.IntN(5))
 	cfg.OrderPolicy = OrderPolicy(m.rng.IntN(3))
+	cfg.ResultTTLMs = uint64(m.rng.IntN(3)) * 20 * minute
+	cfg.SetKindTTL("fast", 5*second)
+	cfg.SetKindTTL("slow", uint64(m.rng.IntN(2))*3*hour)
 	if cfg.Start = StartEarliest; m.rng.IntN(2) == 0 {
 		cfg.Start = StartLatest
 	}
@@ -289,10 +299,14 @@ func (m *model) fill(s *Settle, held []*modelPacket) {
 	}
 	for _, p := range held {
 		if m.rng.IntN(3) == 0 {
-			s.Results = append(s.Results, SettleResult{p.seq, fmt.Appendf(nil, "result of %d", p.seq)})
+			left := Left{Kind: []byte(m.kindOf(p.seq)), ID: []byte(p.id), ContentCRC: p.crc, Data: fmt.Appendf(nil, "result of %d", p.seq)}
+			s.Results = append(s.Results, SettleResult{p.seq, left.Append(nil)})
 		}
 	}
 }
+
+// kindOf is the kind of a packet, of which some have a time to live of their own.
+func (m *model) kindOf(seq Seq) string { return []string{"", "fast", "slow"}[seq%3] }
 
 func (m *model) settleOf(r *modelRepo, s Settle) command {
 	return command{settleOf(s), func(res *Results) {

@@ -145,30 +145,6 @@ func (m *Machine) Packets(repo []byte, from Seq, limit int, dst []StoredItem) ([
 	return dst[:start+min(len(found), limit)], nil
 }
 
-// ResultOf returns what a worker of the group left with a packet, in new memory.
-func (m *Machine) ResultOf(id GroupID, repo []byte, seq Seq) ([]byte, bool, error) {
-	for i := len(m.buckets) - 1; i >= 0; i-- {
-		key := m.keyResult(m.buckets[i].id, id, string(repo), seq)
-		v, ok, err := m.base.Get(key)
-		if err != nil {
-			return nil, false, err
-		}
-		if !ok {
-			continue
-		}
-		d := decoder{b: v}
-		version, at := d.byte(), int64(d.uvarint())
-		if d.err != nil || version != version1 {
-			return nil, false, &CorruptError{cloneKey(key), "result"}
-		}
-		if at+int64(m.cfg.ResultTTLMs) <= m.logTimeMs {
-			return nil, false, nil
-		}
-		return bytes.Clone(v[d.off:]), true, nil
-	}
-	return nil, false, nil
-}
-
 // Due says which maintenance would find work.
 type Due struct{ Expire, Sweep, Housekeep, Park bool }
 
@@ -191,7 +167,7 @@ func (m *Machine) Due(now int64) (due Due, err error) {
 	}
 	due.Sweep = m.overBytes() || first(tableAge, now-int64(m.cfg.RetentionMs)) || first(tableDeadAge, now-int64(m.cfg.DeadRetentionMs))
 	due.Housekeep = first(tableIdle, now-int64(m.cfg.ProducerIdleMs)) || len(m.fenceAge) > 0 && m.idle(m.fenceAge[0].atMs, now)
-	if len(m.buckets) > 0 && m.buckets[0].endMs+m.bucketsKept() <= now {
+	if len(m.buckets) > 0 && m.expired(&m.buckets[0], now) {
 		due.Housekeep = true
 	}
 	return due, err

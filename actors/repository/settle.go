@@ -62,7 +62,9 @@ func (m *Machine) settleLane(s *Settle) (SettleOutcome, error) {
 	}
 	for i := range s.Results {
 		if q := s.Results[i].Seq; q > cursor && q <= through && len(s.Results[i].Result) > 0 {
-			m.keepResult(g.cfg.ID, r.id, q, s.Results[i].Result)
+			if err := m.keepResult(g, r, rank, l, &s.Results[i]); err != nil {
+				return SettleOutcome{}, err
+			}
 		}
 	}
 	if err := m.pass(g, r, l, rank, through); err != nil {
@@ -143,11 +145,4 @@ func (m *Machine) fail(g *group, r *repo, l *lane, x *headOf, why Failure, seed 
 	}
 	m.bury(g, r, l.rank, x, reason, h)
 	return true, m.afterDeath(g, r, l, x.item.seq)
-}
-
-// keepResult stores what a worker left with a packet: log time, then the bytes.
-func (m *Machine) keepResult(g GroupID, repo string, seq Seq, result []byte) {
-	b := binary.AppendUvarint(append(m.vbuf[:0], version1), uint64(m.logTimeMs))
-	m.vbuf = append(b, result...)
-	m.eff.set(m.keyResult(m.bucketNow(), g, repo, seq), m.vbuf)
 }

@@ -49,6 +49,7 @@ var libraries = map[string][]string{
 	"github.com/hashicorp/memberlist":     {"cluster/gossip"},
 	"github.com/asynkron/protoactor-go":   {"actors"},
 	"github.com/prometheus/client_golang": {"storage", "actors", "cluster", "node"},
+	"github.com/klauspost/compress":       {"actors"},
 	"github.com/HdrHistogram":             {"loadtest"},
 	"github.com/anishathalye/porcupine":   {"loadtest"},
 }
