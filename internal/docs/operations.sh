@@ -164,6 +164,26 @@ settles 8 all 'durable copies *3'
 settles 9 read 'node-10.0.0.7 .*up' 'node-10.0.0.9 .*up'
 send 7
 
+# The gossip key is changed while the nodes run, and none loses another. Who starts
+# later knows the new key alone.
+say "another gossip key (${SECONDS}s)"
+old=$(cat "$tree/7/gossip.key")
+new=$(openssl rand -base64 32)
+step=0
+for keys in "$old $new" "$new $old" "$new"; do
+	step=$((step + 1))
+	for h in 7 8 9; do
+		# shellcheck disable=SC2086
+		printf '%s\n' $keys > "$tree/$h/gossip.key"
+	done
+	for h in 7 8 9; do
+		await "step $step of the gossip key on 10.0.0.$h" "$h" "curl -sf http://10.0.0.$h:7401/metrics > metrics
+			grep -qx 'waystation_gossip_key_reloads_total $step' metrics && grep -qx 'waystation_gossip_members 3' metrics"
+	done
+done
+cp "$tree/7/gossip.key" "$tree/10/"
+settles 9 read 'node-10.0.0.7 .*up' 'node-10.0.0.8 .*up' 'node-10.0.0.9 .*up'
+
 # Any one may go, the first too.
 for x in "7 rack-1" "9 rack-2"; do
 	read -r h zone <<< "$x"

@@ -120,12 +120,13 @@ func TestFlips(t *testing.T) {
 func report(t *testing.T, h history) {
 	t.Helper()
 	if h.err != nil {
-		fmt.Printf("seed %d: %v\n", h.set.Seed, h.err) // at once: to make it shorter takes a while
+		// At once: to make it shorter takes a while, for which there may be no time.
+		fmt.Printf("seed %d: %v\nagain: go test ./internal/sim -run TestSeeds -v -seed %d -events %d -flips=%t\n",
+			h.set.Seed, h.err, h.set.Seed, *eventFlag, h.set.Flips > 0)
 		if *longFlag {
 			t.FailNow()
 		}
-		t.Errorf("seed %d: %v\nagain: go test ./internal/sim -run TestSeeds -v -seed %d -events %d -flips=%t\n%s",
-			h.set.Seed, h.err, h.set.Seed, *eventFlag, h.set.Flips > 0, save(t, h))
+		t.Errorf("seed %d: %v\n%s", h.set.Seed, h.err, save(t, h))
 	}
 }
 
