@@ -84,8 +84,12 @@ func complain(stderr io.Writer, err error, hint string, code int) int {
 // openStream returns the workload and a line about it.
 func openStream(ctx context.Context, o *options.Options) (workload.Stream, string, error) {
 	if o.Workload == options.Synthetic {
-		return workload.NewSynthetic(o.Repos, o.Size, o.Skew, o.Seed),
-			fmt.Sprintf("synthetic: %d repositories, %d bytes a packet", o.Repos, o.Size), nil
+		repos := o.Repos
+		if o.Scenario.Name == options.Backlog {
+			repos += o.SmallLanes()
+		}
+		return workload.NewSynthetic(repos, o.Size, o.Skew, o.Seed),
+			fmt.Sprintf("synthetic: %d repositories, %d bytes a packet", repos, o.Size), nil
 	}
 	dir := o.SourceDir
 	if dir == "" {
@@ -178,7 +182,9 @@ func carryOut(ctx context.Context, cfg drive.Config, stderr io.Writer) (report.R
 	for _, note := range result.Notes {
 		fmt.Fprintln(stderr, note)
 	}
-	return report.New(result.Totals, result.Figures), err
+	made := report.New(result.Totals, result.Figures)
+	made.Add(result.Scenario)
+	return made, err
 }
 
 func removeAll(dir string, stderr io.Writer) {
@@ -187,21 +193,30 @@ func removeAll(dir string, stderr io.Writer) {
 	}
 }
 
-// show writes the report for people, and as JSON where it was asked for.
+// show writes the report for people, and as JSON and as a page where asked for.
 func show(r *report.Report, o *options.Options, stdout io.Writer) error {
+	if o.HTML != "" {
+		if err := writeFile(o.HTML, func(w io.Writer) error { return r.WriteHTML(w, o.Work) }); err != nil {
+			return err
+		}
+	}
 	if o.JSON == "-" {
 		return r.WriteJSON(stdout)
 	}
 	if o.JSON != "" {
-		f, err := os.Create(o.JSON)
-		if err != nil {
-			return fmt.Errorf("write report: %w", err)
-		}
-		if err := errors.Join(r.WriteJSON(f), f.Close()); err != nil {
+		if err := writeFile(o.JSON, r.WriteJSON); err != nil {
 			return err
 		}
 	}
 	return r.WriteText(stdout, o.Work)
+}
+
+func writeFile(name string, write func(io.Writer) error) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return errors.Join(write(f), f.Close())
 }
 
 func isTerminal(w io.Writer) bool {

@@ -44,7 +44,7 @@ func TestUsage(t *testing.T) {
 	}{
 		{"--help", exitGood, "Exit codes", ""},
 		{"--nodes 10", exitUsage, "", "1 to 9"},
-		{"--html x", exitUsage, "", "not in this version"},
+		{"--burst 2x", exitUsage, "", "not in this version"},
 		{"--source /does/not/exist", exitUsage, "", "--source"},
 		{"--workload synthetic --target 127.0.0.1:1", exitFailed, "", "127.0.0.1:1"},
 	} {

@@ -38,6 +38,8 @@ type Config struct {
 type Result struct {
 	Totals  verify.Totals
 	Figures report.Figures
+	// Scenario is what was found out about one, nil without.
+	Scenario *report.Scenario
 	// Notes are remarks for people: faults that were done, resends that were refused.
 	Notes []string
 }
@@ -86,6 +88,10 @@ type run struct {
 	screen           *screen
 	gap              *report.Gap
 	phase            atomic.Pointer[string]
+	// scenario is what was asked for by name, nil if nothing; mortals are its workers, if
+	// they are to die.
+	scenario scenario
+	mortals  *mortals
 
 	// partitionOf is each repository's partition, nil when the relay does not tell.
 	partitionOf []int
@@ -157,6 +163,7 @@ func newRun(ctx context.Context, fail context.CancelCauseFunc, cfg Config) (_ *r
 	if cfg.Fleet != nil {
 		r.faults = &faults{fleet: cfg.Fleet, outages: r.outages, now: r.clock.now, warmup: begin, duration: end}
 	}
+	r.scenario = newScenario(r)
 	return r, nil
 }
 
@@ -242,6 +249,9 @@ func (r *run) carryOut(ctx context.Context) error {
 			}
 		})
 	}
+	if b, ok := r.scenario.(*backlog); ok {
+		return b.run(ctx)
+	}
 	stopWorkers := r.startWorkers(ctx)
 	r.load(ctx)
 	r.flush(ctx)
@@ -268,6 +278,9 @@ func (r *run) load(ctx context.Context) {
 	r.spawn(&load, func() error { return r.publisher.run(loading) })
 	for i := range historyAskers {
 		r.spawn(&load, func() error { return r.asker.run(loading, r.o.Seed+uint64(i)) })
+	}
+	if r.scenario != nil {
+		r.spawn(&load, func() error { return r.scenario.happen(loading) })
 	}
 	var stages sync.WaitGroup
 	r.startFaults(loading, ctx, &load)
@@ -369,7 +382,11 @@ func (r *run) result() (Result, error) {
 	t.NotLinear = int64(len(histories.Broken))
 	f := r.figures
 	f.Ack, f.Delivery, f.Gap = r.publisher.ack.latency.Quantiles(), r.worker.delivery.latency.Quantiles(), r.gap.Longest()
-	return Result{Totals: t, Figures: f, Notes: slices.Concat(r.notes(), r.historyNotes(histories), r.missing)}, nil
+	res := Result{Totals: t, Figures: f, Notes: slices.Concat(r.notes(), r.historyNotes(histories), r.missing)}
+	if r.scenario != nil {
+		res.Scenario = r.scenario.conclude(&res.Totals)
+	}
+	return res, nil
 }
 
 func (r *run) historyNotes(h history.Result) []string {

@@ -26,6 +26,9 @@ func (r *run) startWorkers(ctx context.Context) (stop func()) {
 	if !r.o.Work {
 		return func() {}
 	}
+	if r.mortals != nil {
+		return r.mortals.start(ctx)
+	}
 	working, cancel := context.WithCancel(ctx)
 	var sessions sync.WaitGroup
 	for i := range r.o.Workers {
@@ -38,13 +41,23 @@ func (r *run) startWorkers(ctx context.Context) (stop func()) {
 }
 
 func (r *run) work(ctx context.Context, i int) error {
-	err := r.working.Work(ctx, r.names.group, r.worker.handle,
-		client.WithWorkerName(fmt.Sprintf("%s-%d", r.names.group, i)), client.WithLease(r.o.Lease),
-		client.WithConcurrency(workerConcurrency), client.WithCredit(workerCredit), client.WithDrainTimeout(workerDrain))
+	err := r.working.Work(ctx, r.names.group, r.worker.handle, r.workOptions(i)...)
 	if err != nil && ctx.Err() == nil {
 		return fmt.Errorf("work: %w", err)
 	}
 	return nil
+}
+
+// workOptions are those of the i-th session.
+func (r *run) workOptions(i int) []client.WorkOption {
+	all := []client.WorkOption{
+		client.WithWorkerName(fmt.Sprintf("%s-%d", r.names.group, i)), client.WithLease(r.o.Lease),
+		client.WithConcurrency(workerConcurrency), client.WithCredit(workerCredit), client.WithDrainTimeout(workerDrain),
+	}
+	if r.o.Batch > 0 {
+		all = append(all, client.WithMaxBatch(r.o.Batch))
+	}
+	return all
 }
 
 const (

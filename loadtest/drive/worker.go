@@ -19,6 +19,13 @@ type worker struct {
 	clock    clock
 	delivery *meter
 	probe    *probe
+	// first, if set, is told of each packet's first delivery; work is what a handler does
+	// with a packet, and what becomes of it: nothing, and done, unless set.
+	first func(repo int, due, took time.Duration)
+	work  func(ctx context.Context, repo int, d *client.Delivery) error
+	// failed, if set, says whether an accepted settlement was one of a packet that failed:
+	// nothing is settled by it. It is asked once for each.
+	failed func(repo int, number, token uint64) bool
 	// foreign counts packets of others that the private group was handed too.
 	foreign atomic.Int64
 	// refused counts settlements that were not accepted, lastRefusal says why.
@@ -43,9 +50,15 @@ func (w *worker) handle(ctx context.Context, d *client.Delivery) error {
 	})
 	if seen.First {
 		w.delivery.record(repo, now-seen.Took, seen.Took)
+		if w.first != nil {
+			w.first(repo, now-seen.Took, seen.Took)
+		}
 	}
 	if seen.OldToken != 0 && w.probe.due(now) && w.probe.accepted(ctx, d, seen.OldToken) {
 		w.verifier.StaleAccepted(repo)
+	}
+	if w.work != nil {
+		return w.work(ctx, repo, d)
 	}
 	return nil
 }
@@ -58,7 +71,7 @@ func (w *worker) settled(repoID string, number, token uint64, err error, at time
 		w.lastRefusal.Store(&text)
 		return
 	}
-	if repo, ok := w.names.index[repoID]; ok {
+	if repo, ok := w.names.index[repoID]; ok && (w.failed == nil || !w.failed(repo, number, token)) {
 		w.verifier.Settle(repo, number, token, w.clock.at(at))
 	}
 }

@@ -65,6 +65,11 @@ type Options struct {
 	Drain time.Duration
 	// Lease of a worker.
 	Lease time.Duration
+	// Batch is how many packets of one repository come under one lease at most, always; 0: as the
+	// client and the relay see fit.
+	Batch int
+	// Scenario is a course of events with a question of its own, if one was asked for.
+	Scenario Scenario
 
 	// Resend is the share of packets, 0 to 1, that are sent again under the same id or position.
 	Resend float64
@@ -81,6 +86,8 @@ type Options struct {
 	SeedGiven bool
 	// JSON is the file for the result, "-" for standard output, empty for none.
 	JSON string
+	// HTML is the file for the result as a page with its pictures, empty for none.
+	HTML string
 }
 
 // Default returns the options of a run without any flag.
@@ -121,6 +128,8 @@ func (o *Options) Validate() error {
 		}
 	}
 	errs = append(errs, o.validateNodes()...)
+	errs = append(errs, o.validateScenario()...)
+	need(o.Batch >= 0 && o.Batch <= 1024, "--batch %d: must be 0 (adaptive) to 1024 packets", o.Batch)
 	need(o.Workload == Source || o.Workload == Synthetic, "--workload %q: must be source or synthetic", o.Workload)
 	need(o.Repos >= 1 && o.Repos <= 10_000_000, "--repos %d: must be 1 to 10000000", o.Repos)
 	need(o.Size >= 0 && o.Size <= maxContent, "--size %d: must be 0 to %d bytes", o.Size, maxContent)

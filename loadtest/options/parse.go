@@ -28,14 +28,9 @@ func Parse(args []string, out io.Writer) (Options, error) {
 	case fs.NArg() > 0:
 		return o, fmt.Errorf("unexpected argument %q: everything is a flag", fs.Arg(0))
 	}
-	fs.Visit(func(f *flag.Flag) {
-		switch f.Name {
-		case "seed":
-			o.SeedGiven = true
-		case "nodes":
-			o.NodesGiven = true
-		}
-	})
+	given := map[string]bool{}
+	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	o.SeedGiven, o.NodesGiven = given["seed"], given["nodes"]
 	work, err := parsePhases(phases)
 	if err != nil {
 		return o, err
@@ -44,6 +39,7 @@ func Parse(args []string, out io.Writer) (Options, error) {
 	if len(o.Grow) > 0 && !o.NodesGiven {
 		o.Nodes = o.Grow[0]
 	}
+	o.scenarioDefaults(given)
 	return o, o.Validate()
 }
 
@@ -71,6 +67,11 @@ func newFlagSet(o *Options, phases *string) *flag.FlagSet {
 	fs.DurationVar(&o.Duration, "duration", o.Duration, "load while figures are taken")
 	fs.DurationVar(&o.Drain, "drain", o.Drain, "longest wait for the rest after the load")
 	fs.DurationVar(&o.Lease, "lease", o.Lease, "lease of the workers")
+	fs.IntVar(&o.Batch, "batch", o.Batch, "`packets` of one repository under one lease at most; 0: adaptive, up to 32")
+	fs.Func("scenario", "`workers-die`, isolation or backlog, with a question of its own: see above", func(s string) (err error) {
+		o.Scenario, err = ParseScenario(s)
+		return err
+	})
 	fs.Float64Var(&o.Resend, "resend", o.Resend, "`share` of packets that are sent twice")
 	fs.Func("ids", "which dedup resends rely on: `position` or id (default position)", func(s string) error { o.IDs = IDs(s); return nil })
 	fs.StringVar(phases, "phases", *phases, "`publish,work`, or publish: then every repository is read back")
@@ -81,6 +82,7 @@ func newFlagSet(o *Options, phases *string) *flag.FlagSet {
 	fs.StringVar(&o.Between, "between", o.Between, "what a partition cuts: network `namespaces`, proxies, or auto: namespaces where there are rights")
 	fs.Uint64Var(&o.Seed, "seed", o.Seed, "seed of the workload (default: drawn, and shown)")
 	fs.StringVar(&o.JSON, "json", o.JSON, "`file` for the result as JSON; - is standard output")
+	fs.StringVar(&o.HTML, "html", o.HTML, "`file` for the result as a page, with pictures of a scenario")
 	refuseLater(fs)
 	return fs
 }
@@ -89,7 +91,7 @@ func newFlagSet(o *Options, phases *string) *flag.FlagSet {
 // so that a script learns why instead of "not defined".
 func refuseLater(fs *flag.FlagSet) {
 	refuse := func(string) error { return errors.New("not in this version") }
-	for _, name := range []string{"burst", "scenario", "html"} {
+	for _, name := range []string{"burst"} {
 		fs.Func(name, "not in this version", refuse)
 	}
 }
@@ -134,7 +136,15 @@ its own and replays real code for about 30 seconds.
 Three nodes, killed, paused and cut off each other in turn:
   go run ./loadtest --nodes 3 --duration 60s --fault kill:every=10s,pause:every=7s,partition:every=13s
 
-Exit codes: 0 good, 1 a promise was violated, 2 usage, 3 could not run.
+Scenarios:
+  --scenario workers-die[:every=3s]        half of the workers die at once: never two valid leases
+                                           on a repository; the speed is back within a lease
+  --scenario isolation[:every=1s,hot=0.5]  a stuck, a failing and a hot repository come and go, each
+                                           second: what the p99 of all others makes of it
+  --scenario backlog[:depth=10,small=0.01] so many packets wait in each of --repos lanes, before that
+                                           in a hundredth of them; then workers come
+
+Exit codes: 0 good, 1 a promise was violated or a scenario's goal missed, 2 usage, 3 could not run.
 
 `)
 	fs.SetOutput(out)

@@ -39,6 +39,19 @@ func TestParse(t *testing.T) {
 		{"--target a:1,b:2 --rate 8000.5 --ids id --json -", with(func(o *Options) {
 			o.Targets, o.Rate, o.IDs, o.JSON = "a:1,b:2", 8000.5, ByID, "-"
 		})},
+		{"--scenario workers-die --html x.html", with(func(o *Options) {
+			o.Scenario = Scenario{Name: WorkersDie, Every: 3 * time.Second}
+			o.Workload, o.Rate, o.Duration, o.HTML = Synthetic, 4000, 30*time.Second, "x.html"
+			o.Lease, o.Repos = 2*time.Second, 10_000
+		})},
+		{"--scenario isolation:every=1s,hot=0.5 --repos 9 --rate 10", with(func(o *Options) {
+			o.Scenario = Scenario{Name: Isolation, Every: time.Second, Hot: 0.5}
+			o.Workload, o.Rate, o.Duration, o.Repos = Synthetic, 10, 48*time.Second, 9
+		})},
+		{"--scenario backlog:depth=3 --drain 1s --batch 4", with(func(o *Options) {
+			o.Scenario = Scenario{Name: Backlog, Depth: 3, Small: 0.01}
+			o.Workload, o.Repos, o.Size, o.Resend, o.Drain, o.Batch = Synthetic, 1_000_000, 100, 0, time.Second, 4
+		})},
 		{"--seed 0", with(func(o *Options) { o.SeedGiven = true })},
 		{"--seed=7 -skew 1.1 -repos 10 --size 0", with(func(o *Options) {
 			o.Seed, o.SeedGiven, o.Skew, o.Repos, o.Size = 7, true, 1.1, 10, 0
@@ -71,8 +84,20 @@ func TestParseRefuses(t *testing.T) {
 		{"--nodes 3 --replication 1 --fault partition:every=5s", "--replication 3"},
 		{"--fault kill:every=60s", "make --duration longer"},
 		{"--burst 10x:at=5s,for=5s", "not in this version"},
-		{"--html x.html", "not in this version"},
-		{"--scenario rollout", "not in this version"},
+		{"--scenario rollout", "must be workers-die"},
+		{"--scenario workers-die:hot=1", "unknown parameter"},
+		{"--scenario workers-die:every=soon", "cannot be read"},
+		{"--scenario workers-die --workers 1", "half of 1"},
+		{"--scenario workers-die --rate 0", "use --rate"},
+		{"--scenario workers-die --phases publish", "without workers"},
+		{"--scenario workers-die --grow 1,3", "not with"},
+		{"--scenario isolation:every=30s", "twice within"},
+		{"--scenario isolation --repos 3", "4 or more"},
+		{"--scenario isolation --workload source", "synthetic"},
+		{"--scenario backlog --rate 10", "leave --rate out"},
+		{"--scenario backlog:small=2", "share"},
+		{"--scenario backlog --target a:1", "empty relay"},
+		{"--batch 1025", "--batch"},
 		{"--no-such-flag", "no-such-flag"},
 		{"stray", "stray"},
 		{"--workload tar", "source or synthetic"},

@@ -44,6 +44,9 @@ type Report struct {
 	Partitions int    `json:"partitions"`
 	Seed       uint64 `json:"seed"`
 	Verdict    string `json:"verdict"`
+
+	// Scenario is what was found out about one; absent without.
+	Scenario *Scenario `json:"scenario,omitempty"`
 }
 
 // Figures are a run's measurements.
@@ -134,6 +137,7 @@ func Verdict(t verify.Totals) string {
 		{t.Unmarked, "resent and not marked duplicate"},
 		{t.Unnumbered, "without a number"},
 		{t.NotLinear, "with a history that is not linearizable"},
+		{t.TwoHolders, "held by two workers at a time"},
 	} {
 		if v.count > 0 {
 			violated = append(violated, fmt.Sprintf("%d %s", v.count, v.what))
@@ -176,6 +180,11 @@ func (r *Report) WriteText(w io.Writer, worked bool) error {
 		line("nodes", "%d with %d partitions: %s", r.Nodes, r.Partitions, usage)
 	} else {
 		line("nodes", "%d with %d partitions", r.Nodes, r.Partitions)
+	}
+	if r.Scenario != nil {
+		for _, text := range r.Scenario.Lines {
+			line(r.Scenario.Name, "%s", text)
+		}
 	}
 	line("promises", "%d lost, %d duplicated, %d reordered, %d stale accepted", r.Lost, r.Duplicated, r.Reordered, r.StaleAccepted)
 	line("verdict", "%s (seed %d)", r.Verdict, r.Seed)

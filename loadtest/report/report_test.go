@@ -32,6 +32,7 @@ func TestVerdict(t *testing.T) {
 		{func(t *verify.Totals) { t.Unmarked = 6 }, "6 resent and not marked duplicate"},
 		{func(t *verify.Totals) { t.Unnumbered = 7 }, "7 without a number"},
 		{func(t *verify.Totals) { t.NotLinear = 8 }, "8 with a history that is not linearizable"},
+		{func(t *verify.Totals) { t.TwoHolders = 9 }, "9 held by two workers at a time"},
 		{func(t *verify.Totals) { t.Lost, t.Reordered = 1, 2 }, "1 lost, 2 reordered"},
 	} {
 		totals := good

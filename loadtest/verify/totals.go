@@ -23,6 +23,9 @@ type Totals struct {
 	// NotLinear: repositories whose history no order of the calls explains. Package
 	// history finds them; Totals leaves it 0.
 	NotLinear int64
+	// TwoHolders: repositories that a worker was handed while another one's lease was
+	// valid. Holders counts them; Totals leaves it 0.
+	TwoHolders int64
 	// Unmarked: receipts of resends that are not marked duplicate.
 	Unmarked int64
 	// Corrupt: packets that workers or readers got and nobody sent so.
@@ -137,4 +140,16 @@ func (v *Verifier) Missing(worked bool, most int) (missing []Missing) {
 		}
 	}
 	return missing
+}
+
+// Unsettled is how many of a repository's packets are acknowledged, and neither
+// settled nor dead.
+func (v *Verifier) Unsettled(r int) (n int) {
+	p := &v.repos[r]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.records {
+		n += int(one(p.records[i].is(markAcked) && lost(&p.records[i], true) > 0))
+	}
+	return n
 }
