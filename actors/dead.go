@@ -18,6 +18,8 @@ type DeadQuery struct {
 	Reason string // empty: all
 	Limit  uint32 // at most 1,000; 0: 100
 	Cursor string // of the page before; empty: the first
+	// SinceMs and UntilMs bound when they were dead, in log time; 0: whenever.
+	SinceMs, UntilMs int64
 }
 
 // DeadLetter is a packet that a group gave up.
@@ -42,8 +44,9 @@ func (d *DeliveryService) DeadLetters(ctx context.Context, q DeadQuery) (dead []
 		return nil, "", err
 	}
 	room := deadBytes
+	filter := q.filter()
 	for at := from; at <= last; at, after = at+1, nil {
-		page, cursor, err := d.deadIn(ctx, d.keepers[at].p, g.id, &q, after, int(q.Limit)-len(dead), &room)
+		page, cursor, err := d.deadIn(ctx, d.keepers[at].p, g.id, &q, &filter, after, int(q.Limit)-len(dead), &room)
 		if at > from && errors.Is(err, refusedNotLeader) {
 			return dead, strconv.Itoa(at) + ".", nil // what is led elsewhere is the next page
 		}
@@ -61,10 +64,18 @@ func (d *DeliveryService) DeadLetters(ctx context.Context, q DeadQuery) (dead []
 	return dead, "", nil
 }
 
+func (q *DeadQuery) filter() repository.DeadFilter {
+	return repository.DeadFilter{
+		Repo: bytesOf(q.Repo), Reason: repository.ReasonOf(q.Reason), SinceMs: max(q.SinceMs, 0), UntilMs: max(q.UntilMs, 0),
+	}
+}
+
 func checkDead(q *DeadQuery) error {
 	switch {
 	case q.Limit > maxRead:
 		return invalid("limit", "must be at most 1,000")
+	case q.UntilMs != 0 && q.SinceMs > q.UntilMs:
+		return invalid("since", "is after until")
 	case q.Limit == 0:
 		q.Limit = defaultRead
 	}
@@ -103,7 +114,7 @@ func (d *DeliveryService) span(q *DeadQuery) (from, last int, after []byte, err 
 
 // deadIn reads one partition's part of a page. It stops early when the reading of
 // packets, for their ids, would take too many bytes.
-func (d *DeliveryService) deadIn(ctx context.Context, p LanePartition, g repository.GroupID, q *DeadQuery, after []byte, limit int, room *int) (dead []DeadLetter, next []byte, err error) {
+func (d *DeliveryService) deadIn(ctx context.Context, p LanePartition, g repository.GroupID, q *DeadQuery, filter *repository.DeadFilter, after []byte, limit int, room *int) (dead []DeadLetter, next []byte, err error) {
 	if err := barrier(ctx, p); err != nil {
 		return nil, nil, err
 	}
@@ -117,7 +128,7 @@ func (d *DeliveryService) deadIn(ctx context.Context, p LanePartition, g reposit
 			return nil, nil, internal(err)
 		}
 		for i := range list {
-			if q.Reason != "" && list[i].Reason.String() != q.Reason {
+			if !filter.Names(&list[i]) {
 				continue
 			}
 			x := DeadLetter{DeadLetter: list[i]}

@@ -14,8 +14,7 @@ type DeadOrder struct {
 	Action repository.DeadAction
 	// DeadQuery names them; Limit is how many are looked at.
 	DeadQuery
-	Seq     repository.Seq // only this one of Repo; 0: all
-	UntilMs int64          // only those that were dead by then, in log time; 0: whenever
+	Seq repository.Seq // only this one of Repo; 0: all
 }
 
 // DeadDone is what became of a DeadOrder.
@@ -77,10 +76,8 @@ func deadCursor(at int, after []byte) string {
 
 // endDeadIn is one command to one partition.
 func (d *DeliveryService) endDeadIn(ctx context.Context, p LanePartition, g repository.GroupID, o *DeadOrder, after []byte, limit int) (repository.DeadOutcome, error) {
-	f := repository.DeadFilter{
-		Group: g, Repo: bytesOf(o.Repo), Seq: o.Seq, Reason: repository.ReasonOf(o.Reason), UntilMs: o.UntilMs,
-		After: after, Tag: d.deadTag.Add(1),
-	}
+	f := o.filter()
+	f.Group, f.Seq, f.After, f.Tag = g, o.Seq, after, d.deadTag.Add(1)
 	type answer struct {
 		out repository.DeadOutcome
 		err error

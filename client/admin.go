@@ -144,53 +144,6 @@ func (c *Client) Repository(ctx context.Context, repo string) (*RepositoryInfo, 
 	return info, nil
 }
 
-// DeadLetter is a packet that a group did not get done.
-type DeadLetter struct {
-	RepoID   string
-	PacketID string
-	Sequence uint64
-	// Reason is one of attempts, expired, rejected, retention.
-	Reason    string
-	Attempts  uint32
-	LastError string
-	At        time.Time
-}
-
-// DeadLetterQuery narrows DeadLetters. Only Group is required.
-type DeadLetterQuery struct {
-	Group  string
-	RepoID string
-	Reason string
-	// Limit is at most 1,000; 0: 100.
-	Limit int
-	// Cursor is what the page before returned.
-	Cursor string
-}
-
-// DeadLetters returns one page of a group's dead letters, oldest sequence first,
-// and the next page's cursor, which is empty at the end.
-func (c *Client) DeadLetters(ctx context.Context, q DeadLetterQuery) ([]DeadLetter, string, error) {
-	req := &waystationv1.ListDeadLettersRequest{
-		Group: q.Group, RepoId: q.RepoID, Reason: q.Reason, Limit: clampU32(q.Limit), Cursor: q.Cursor,
-	}
-	var resp *waystationv1.ListDeadLettersResponse
-	err := c.call(ctx, func(ctx context.Context, s waystationv1.WaystationClient) (err error) {
-		resp, err = s.ListDeadLetters(ctx, req)
-		return err
-	})
-	if err != nil {
-		return nil, "", fmt.Errorf("list dead letters of %s: %w", q.Group, err)
-	}
-	dead := make([]DeadLetter, len(resp.GetDead()))
-	for i, d := range resp.GetDead() {
-		dead[i] = DeadLetter{
-			RepoID: d.GetRepoId(), PacketID: d.GetPacketId(), Sequence: d.GetSequence(), Reason: d.GetReason(),
-			Attempts: d.GetAttempts(), LastError: d.GetLastError(), At: timeFrom(d.GetAt()),
-		}
-	}
-	return dead, resp.GetCursor(), nil
-}
-
 func storedFrom(s *waystationv1.StoredPacket) StoredPacket {
 	p := s.GetPacket()
 	return StoredPacket{

@@ -21,9 +21,15 @@ type DeadFilter struct {
 	Repo    []byte // empty: of all
 	Seq     Seq    // 0: all of Repo
 	Reason  Reason // 0: any
-	UntilMs int64  // dead by then, in log time; 0: whenever
+	SinceMs int64  // dead from then on, in log time; 0: whenever
+	UntilMs int64  // dead by then; 0: whenever
 	After   []byte // DeadOutcome.Next of the command before; nil at first
 	Tag     uint64 // finds the outcome among those of an entry
+}
+
+// Names says whether the reason and the times are those of a dead letter.
+func (f *DeadFilter) Names(x *DeadLetter) bool {
+	return (f.Reason == 0 || x.Reason == f.Reason) && x.AtMs >= f.SinceMs && (f.UntilMs == 0 || x.AtMs <= f.UntilMs)
 }
 
 // AddDead does something to the dead letters that f names, and looks at limit of
@@ -34,6 +40,7 @@ func (e *EntryBuilder) AddDead(action DeadAction, f *DeadFilter, limit uint32) {
 	b = appendBytes(b, f.Repo)
 	b = binary.AppendUvarint(b, uint64(f.Seq))
 	b = append(b, byte(f.Reason))
+	b = binary.AppendUvarint(b, uint64(f.SinceMs))
 	b = binary.AppendUvarint(b, uint64(f.UntilMs))
 	b = appendBytes(b, f.After)
 	b = binary.AppendUvarint(b, f.Tag)
@@ -46,7 +53,8 @@ func (m *Machine) endDead(body []byte) error {
 	d := decoder{b: body}
 	action := DeadAction(d.byte())
 	f := DeadFilter{Group: GroupID(d.uvarint()), Repo: d.bytes(), Seq: Seq(d.uvarint()), Reason: Reason(d.byte())}
-	f.UntilMs, f.After, f.Tag = int64(d.uvarint()), d.bytes(), d.uvarint()
+	f.SinceMs, f.UntilMs = int64(d.uvarint()), int64(d.uvarint())
+	f.After, f.Tag = d.bytes(), d.uvarint()
 	limit := d.limit()
 	if action != DeadRedrive && action != DeadDiscard {
 		d.fail()
@@ -107,7 +115,7 @@ func (m *Machine) named(f *DeadFilter, limit int) (list []DeadLetter, seen int, 
 		}
 		seen++
 		next = append(next[:0], k[len(prefix):]...)
-		if (f.Reason == 0 || x.Reason == f.Reason) && (f.UntilMs == 0 || x.AtMs <= f.UntilMs) {
+		if f.Names(&x) {
 			list = append(list, x)
 		}
 		return true

@@ -98,7 +98,7 @@ func goldenRecords() []golden {
 			e.AddBackfill(3, 100)
 		})},
 		{"entry/dead-letters", entry(1, func(e *EntryBuilder) {
-			e.AddDead(DeadRedrive, &DeadFilter{Group: 3, Repo: []byte("acme/api"), Seq: 7, Reason: ReasonPoison, UntilMs: 1_700_000_000_000, After: []byte("acme/api\x00\x01\x00\x00\x00\x00\x00\x00\x00\x05")}, 100)
+			e.AddDead(DeadRedrive, &DeadFilter{Group: 3, Repo: []byte("acme/api"), Seq: 7, Reason: ReasonPoison, SinceMs: 1_600_000_000_000, UntilMs: 1_700_000_000_000, After: []byte("acme/api\x00\x01\x00\x00\x00\x00\x00\x00\x00\x05")}, 100)
 			e.AddPark(100)
 		})},
 	}

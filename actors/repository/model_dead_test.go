@@ -74,6 +74,9 @@ func (m *model) endDead() command {
 	if m.rng.IntN(4) == 0 {
 		f.UntilMs = m.now - int64(m.rng.IntN(20_000))
 	}
+	if m.rng.IntN(4) == 0 {
+		f.SinceMs = m.now - int64(m.rng.IntN(20_000))
+	}
 	return m.endDeadOf(action, f, 1+m.rng.IntN(4))
 }
 
@@ -112,7 +115,7 @@ func (m *model) expectDead(action DeadAction, f *DeadFilter, limit int) (out Dea
 	out.Looked = len(all)
 	for _, x := range all {
 		d := x.r.lanes[f.Group].dead[x.seq]
-		if f.Reason != 0 && d.reason != f.Reason || f.UntilMs != 0 && d.at > f.UntilMs {
+		if f.Reason != 0 && d.reason != f.Reason || f.UntilMs != 0 && d.at > f.UntilMs || d.at < f.SinceMs {
 			continue
 		}
 		out.Count++

@@ -126,3 +126,11 @@ func msStamp(ms int64) *timestamppb.Timestamp {
 	}
 	return timestamppb.New(msTime(ms))
 }
+
+// stampMs is the other way round: 0 for none.
+func stampMs(t *timestamppb.Timestamp) int64 {
+	if t == nil {
+		return 0
+	}
+	return t.AsTime().UnixMilli()
+}

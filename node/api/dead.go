@@ -14,6 +14,7 @@ import (
 func (c *Calls) deadLetters(ctx context.Context, q *waystationv1.ListDeadLettersRequest) (*waystationv1.ListDeadLettersResponse, error) {
 	list, next, err := c.delivery.DeadLetters(ctx, actors.DeadQuery{
 		Group: q.GetGroup(), Repo: q.GetRepoId(), Reason: q.GetReason(), Limit: q.GetLimit(), Cursor: q.GetCursor(),
+		SinceMs: stampMs(q.GetSince()), UntilMs: stampMs(q.GetUntil()),
 	})
 	if err != nil {
 		return nil, err
@@ -64,15 +65,19 @@ func deadOrder(action repository.DeadAction, q interface {
 	GetSequence() uint64
 	GetReason() string
 	GetCursor() string
+	GetSince() *timestamppb.Timestamp
 	GetUntil() *timestamppb.Timestamp
 },
 ) actors.DeadOrder {
 	o := actors.DeadOrder{
-		Action: action, Seq: repository.Seq(q.GetSequence()), UntilMs: time.Now().UnixMilli(),
-		DeadQuery: actors.DeadQuery{Group: q.GetGroup(), Repo: q.GetRepoId(), Reason: q.GetReason(), Cursor: q.GetCursor()},
+		Action: action, Seq: repository.Seq(q.GetSequence()),
+		DeadQuery: actors.DeadQuery{
+			Group: q.GetGroup(), Repo: q.GetRepoId(), Reason: q.GetReason(), Cursor: q.GetCursor(),
+			SinceMs: stampMs(q.GetSince()), UntilMs: max(time.Now().UnixMilli(), stampMs(q.GetSince())),
+		},
 	}
 	if q.GetUntil() != nil {
-		o.UntilMs = q.GetUntil().AsTime().UnixMilli()
+		o.UntilMs = stampMs(q.GetUntil())
 	}
 	return o
 }

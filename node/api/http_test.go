@@ -72,6 +72,7 @@ func TestAnswers(t *testing.T) {
 		{"GET", "/v1/groups/ci/dead?repo=r&reason=attempts&limit=5&cursor=c", "", 200, `{"dead":[{"repo_id":"acme/api","sequence":"7","packet_id":"p1",
 			"reason":"attempts","attempts":5,"last_error":"exit 1","at":"2026-09-21T14:13:20Z","redrive_of":"3","failures":[
 			{"at":"2026-09-21T14:13:19Z","error":"lease expired","silent":true},{"at":"2026-09-21T14:13:20Z","error":"exit 1","silent":false}]}],"cursor":"next:crattempts"}`},
+		{"GET", "/v1/groups/ci/dead?since=yesterday", "", 400, `{"error":{"code":"INVALID_ARGUMENT","field":"since","message":"\"yesterday\": want a time such as \"2026-01-31T12:00:00Z\"","retry_after_ms":"0"}}`},
 		{"POST", "/v1/groups/ci/dead/redrive", ``, 200, `{"redriven":"5","cursor":""}`},
 		{"POST", "/v1/groups/ci/dead/redrive", `{"repo_id":"r","reason":"poison","rate":1000,"limit":3}`, 200, `{"redriven":"3","cursor":"3"}`},
 		{"POST", "/v1/groups/ci/dead/discard", `{"repo_id":"r","sequence":"7","until":"2026-09-21T14:13:20Z","cursor":"4"}`, 200, `{"discarded":"1","cursor":""}`},

@@ -1,12 +1,15 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"time"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
 )
@@ -57,6 +60,19 @@ func number(values url.Values, name string, bits int) (uint64, error) {
 		return 0, invalid(name, strconv.Quote(text)+": want a whole number")
 	}
 	return n, nil
+}
+
+// moment is a query's time; nil when it is not given.
+func moment(values url.Values, name string) (*timestamppb.Timestamp, error) {
+	text := values.Get(name)
+	if text == "" {
+		return nil, nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return nil, invalid(name, fmt.Sprintf(`%.40q: want a time such as "2026-01-31T12:00:00Z"`, text))
+	}
+	return timestamppb.New(t), nil
 }
 
 func (h *HTTP) pull(w http.ResponseWriter, r *http.Request, p params) error {

@@ -10,7 +10,7 @@ import (
 )
 
 func (h *HTTP) dead(w http.ResponseWriter, r *http.Request, p params) error {
-	values, err := query(r, "repo", "reason", "limit", "cursor")
+	values, err := query(r, "repo", "reason", "limit", "cursor", "since", "until")
 	if err != nil {
 		return err
 	}
@@ -18,8 +18,17 @@ func (h *HTTP) dead(w http.ResponseWriter, r *http.Request, p params) error {
 	if err != nil {
 		return err
 	}
+	since, err := moment(values, "since")
+	if err != nil {
+		return err
+	}
+	until, err := moment(values, "until")
+	if err != nil {
+		return err
+	}
 	resp, err := h.calls.deadLetters(r.Context(), &waystationv1.ListDeadLettersRequest{
 		Group: p.group, RepoId: values.Get("repo"), Reason: values.Get("reason"), Limit: uint32(limit), Cursor: values.Get("cursor"),
+		Since: since, Until: until,
 	})
 	if err != nil {
 		return err
@@ -51,7 +60,7 @@ func (h *HTTP) discard(w http.ResponseWriter, r *http.Request, p params) error {
 	longAnswer(w)
 	resp, err := h.calls.discardDead(r.Context(), &waystationv1.DiscardDeadLettersRequest{
 		Group: p.group, RepoId: req.GetRepoId(), Sequence: req.GetSequence(), Reason: req.GetReason(),
-		Limit: req.GetLimit(), Cursor: req.GetCursor(), Until: req.GetUntil(),
+		Limit: req.GetLimit(), Cursor: req.GetCursor(), Since: req.GetSince(), Until: req.GetUntil(),
 	})
 	if err != nil {
 		return err
@@ -91,6 +100,8 @@ func (r *jsonReader) deadOrder(req *waystationv1.RedriveDeadLettersRequest, rate
 			req.Limit = r.uint32()
 		case key == "cursor":
 			req.Cursor = r.text()
+		case key == "since":
+			req.Since = timestamppb.New(r.time())
 		case key == "until":
 			req.Until = timestamppb.New(r.time())
 		case key == "rate" && rated:

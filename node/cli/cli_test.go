@@ -281,6 +281,15 @@ func TestWork(t *testing.T) {
 	if r := cli(t, "", "dead", "list", "--group", "ci"); r.code != 0 || len(r.lines()) != 3 {
 		t.Errorf("dead letters: %+v", r)
 	}
+	if r := cli(t, "", "dead", "list", "--group", "ci", "--older-than", "1h"); r.code != 0 || len(r.lines()) != 1 {
+		t.Errorf("dead letters of an hour ago: %+v", r)
+	}
+	if r := cli(t, "", "dead", "list", "--group", "ci", "--newer-than", "1h"); r.code != 0 || len(r.lines()) != 3 {
+		t.Errorf("dead letters of the last hour: %+v", r)
+	}
+	if r := cli(t, "", "dead", "redrive", "--group", "ci", "--older-than", "1h"); r.code != 0 || r.out != "redriven: 0\n" {
+		t.Errorf("redrive of an hour ago: %+v", r)
+	}
 	if r := cli(t, "", "dead", "redrive", "--group", "ci", "--reason", "attempts", "--rate", "100"); r.code != 0 || r.out != "redriven: 1\n" {
 		t.Errorf("redrive: %+v", r)
 	}
@@ -395,6 +404,7 @@ func TestUsageAndReach(t *testing.T) {
 		"redrive nothing":    {[]string{"dead", "redrive", "--group", "ci"}, 2, "--all"},
 		"redrive one of all": {[]string{"dead", "redrive", "--group", "ci", "--sequence", "3"}, 2, "--repo"},
 		"discard of nobody":  {[]string{"dead", "discard", "--all"}, 2, "--group"},
+		"discard by age":     {[]string{"dead", "discard", "--group", "ci", "--newer-than", "1h", "--addr", nobody}, 3, nobody},
 		"dead what":          {[]string{"dead"}, 2, "want one of"},
 		"dead else":          {[]string{"dead", "x"}, 2, "unknown command"},
 		"dead without group": {[]string{"dead", "list"}, 2, "--group"},

@@ -53,12 +53,14 @@ func runDeadExport(ctx context.Context, s Streams, args []string) error {
 	fs.StringVar(&req.Group, "group", "", "`group` whose dead letters are written (required)")
 	fs.StringVar(&req.RepoId, "repo", "", "`repository`: only its")
 	fs.StringVar(&req.Reason, "reason", "", "`reason`: "+reasons)
+	age := ageFlags(fs)
 	if err := parse(s, fs, args, "dead export --group G [flags] [FILE|-]"); err != nil {
 		return helped(err)
 	}
 	if req.GetGroup() == "" || fs.NArg() > 1 {
 		return usagef("dead export: --group is required, and there is one file at most")
 	}
+	req.Since, req.Until = age()
 	c, err := dial(ctx, s, *addr)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/waystation/waystation/actors"
 	"github.com/waystation/waystation/actors/repository"
@@ -201,6 +202,22 @@ func TestDeadLettersOfAllPartitions(t *testing.T) {
 		one, next, err := n.router.Delivery().DeadLetters(t.Context(), actors.DeadQuery{Group: "g", Repo: c.repoIn(2, 3)})
 		if err != nil || next != "" || len(one) != 1 || one[0].Reason != repository.ReasonRejected {
 			t.Errorf("node %d, of one repository: %+v, %q, %v", at, one, next, err)
+		}
+		for name, q := range map[string]actors.DeadQuery{
+			"since later": {SinceMs: one[0].AtMs + time.Hour.Milliseconds()}, "until earlier": {UntilMs: one[0].AtMs - time.Hour.Milliseconds()},
+		} {
+			q.Group, q.Limit = "g", 1000
+			if list, next, err := n.router.Delivery().DeadLetters(t.Context(), q); err != nil || len(list) != 0 || next != "" {
+				t.Errorf("node %d, %s: %d letters, %q, %v", at, name, len(list), next, err)
+			}
+			for _, action := range []repository.DeadAction{repository.DeadRedrive, repository.DeadDiscard} {
+				if done, err := n.router.Delivery().EndDead(t.Context(), actors.DeadOrder{Action: action, DeadQuery: q}); err != nil || done.Count != 0 {
+					t.Errorf("node %d, %s: %+v, %v", at, name, done, err)
+				}
+			}
+		}
+		if _, _, err := n.router.Delivery().DeadLetters(t.Context(), actors.DeadQuery{Group: "g", SinceMs: 2, UntilMs: 1}); refusalIn(err).Field != "since" {
+			t.Errorf("node %d, since after until: %v", at, err)
 		}
 		if _, _, err := n.router.Delivery().DeadLetters(t.Context(), actors.DeadQuery{Group: "g", Cursor: "rubbish"}); refusalIn(err).Field != "cursor" {
 			t.Errorf("node %d, a made-up cursor: %v", at, err)

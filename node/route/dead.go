@@ -4,9 +4,6 @@ import (
 	"context"
 	"strconv"
 	"strings"
-	"time"
-
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/waystation/waystation/actors"
 	"github.com/waystation/waystation/actors/repository"
@@ -105,7 +102,7 @@ func (r *Router) deadAt(ctx context.Context, p repository.PartitionID, q actors.
 	}
 	var a waystationv1.ListDeadLettersResponse
 	err = r.call(ctx, to, p, waystationv1.Waystation_ListDeadLetters_FullMethodName, &waystationv1.ListDeadLettersRequest{
-		Group: q.Group, RepoId: q.Repo, Reason: q.Reason, Limit: q.Limit, Cursor: q.Cursor,
+		Group: q.Group, RepoId: q.Repo, Reason: q.Reason, Limit: q.Limit, Cursor: q.Cursor, Since: stampOf(q.SinceMs), Until: stampOf(q.UntilMs),
 	}, &a)
 	if err != nil {
 		return nil, "", err
@@ -130,17 +127,17 @@ func (r *Router) endDeadAt(ctx context.Context, p repository.PartitionID, o acto
 	if to.addr == "" {
 		return r.delivery.EndDead(ctx, o)
 	}
-	until := timestamppb.New(time.UnixMilli(o.UntilMs))
+	since, until := stampOf(o.SinceMs), stampOf(o.UntilMs)
 	if o.Action == repository.DeadDiscard {
 		var a waystationv1.DiscardDeadLettersResponse
 		err = r.call(ctx, to, p, waystationv1.Waystation_DiscardDeadLetters_FullMethodName, &waystationv1.DiscardDeadLettersRequest{
-			Group: o.Group, RepoId: o.Repo, Sequence: uint64(o.Seq), Reason: o.Reason, Limit: o.Limit, Cursor: o.Cursor, Until: until,
+			Group: o.Group, RepoId: o.Repo, Sequence: uint64(o.Seq), Reason: o.Reason, Limit: o.Limit, Cursor: o.Cursor, Since: since, Until: until,
 		}, &a)
 		return actors.DeadDone{Looked: int(a.GetLooked()), Count: int(a.GetDiscarded()), Next: a.GetCursor()}, err
 	}
 	var a waystationv1.RedriveDeadLettersResponse
 	err = r.call(ctx, to, p, waystationv1.Waystation_RedriveDeadLetters_FullMethodName, &waystationv1.RedriveDeadLettersRequest{
-		Group: o.Group, RepoId: o.Repo, Sequence: uint64(o.Seq), Reason: o.Reason, Limit: o.Limit, Cursor: o.Cursor, Until: until,
+		Group: o.Group, RepoId: o.Repo, Sequence: uint64(o.Seq), Reason: o.Reason, Limit: o.Limit, Cursor: o.Cursor, Since: since, Until: until,
 	}, &a)
 	return actors.DeadDone{Looked: int(a.GetLooked()), Count: int(a.GetRedriven()), Next: a.GetCursor()}, err
 }

@@ -2,6 +2,7 @@ package route
 
 import (
 	"context"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -124,6 +125,14 @@ func (x routedDelivery) Repository(ctx context.Context, repo string) (*actors.Re
 		info.Groups = append(info.Groups, c)
 	}
 	return info, nil
+}
+
+// stampOf is a time of milliseconds; nil for 0, which is none.
+func stampOf(ms int64) *timestamppb.Timestamp {
+	if ms == 0 {
+		return nil
+	}
+	return timestamppb.New(time.UnixMilli(ms))
 }
 
 // stampMs is a time in milliseconds; 0 for none.

@@ -2739,8 +2739,11 @@ type ListDeadLettersRequest struct {
 	RepoId string                 `protobuf:"bytes,2,opt,name=repo_id,json=repoId,proto3" json:"repo_id,omitempty"`
 	Reason string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// Limit: at most 1,000; 0: 100.
-	Limit         uint32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
-	Cursor        string `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	Limit  uint32 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"`
+	Cursor string `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// Since and Until: only those that were dead from and by then; none: whenever.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=since,proto3" json:"since,omitempty"`
+	Until         *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=until,proto3" json:"until,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2808,6 +2811,20 @@ func (x *ListDeadLettersRequest) GetCursor() string {
 		return x.Cursor
 	}
 	return ""
+}
+
+func (x *ListDeadLettersRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ListDeadLettersRequest) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
 }
 
 type ListDeadLettersResponse struct {
@@ -3052,7 +3069,9 @@ type RedriveDeadLettersRequest struct {
 	// Cursor of the answer before; empty: from the first.
 	Cursor string `protobuf:"bytes,7,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	// Until: only those that were dead by then; none: by the time of the call.
-	Until         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=until,proto3" json:"until,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=until,proto3" json:"until,omitempty"`
+	// Since: only those that were dead from then on.
+	Since         *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3143,6 +3162,13 @@ func (x *RedriveDeadLettersRequest) GetUntil() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *RedriveDeadLettersRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
 type RedriveDeadLettersResponse struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Redriven uint64                 `protobuf:"varint,1,opt,name=redriven,proto3" json:"redriven,omitempty"`
@@ -3215,6 +3241,7 @@ type DiscardDeadLettersRequest struct {
 	Limit         uint32                 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
 	Cursor        string                 `protobuf:"bytes,6,opt,name=cursor,proto3" json:"cursor,omitempty"`
 	Until         *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=until,proto3" json:"until,omitempty"`
+	Since         *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=since,proto3" json:"since,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3294,6 +3321,13 @@ func (x *DiscardDeadLettersRequest) GetCursor() string {
 func (x *DiscardDeadLettersRequest) GetUntil() *timestamppb.Timestamp {
 	if x != nil {
 		return x.Until
+	}
+	return nil
+}
+
+func (x *DiscardDeadLettersRequest) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
 	}
 	return nil
 }
@@ -5132,13 +5166,15 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\aCursors\x12\x12\n" +
 	"\x04high\x18\x01 \x01(\x04R\x04high\x12\x16\n" +
 	"\x06normal\x18\x02 \x01(\x04R\x06normal\x12\x10\n" +
-	"\x03low\x18\x03 \x01(\x04R\x03low\"\x8d\x01\n" +
+	"\x03low\x18\x03 \x01(\x04R\x03low\"\xf1\x01\n" +
 	"\x16ListDeadLettersRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x17\n" +
 	"\arepo_id\x18\x02 \x01(\tR\x06repoId\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x16\n" +
-	"\x06cursor\x18\x05 \x01(\tR\x06cursor\"`\n" +
+	"\x06cursor\x18\x05 \x01(\tR\x06cursor\x120\n" +
+	"\x05since\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"`\n" +
 	"\x17ListDeadLettersResponse\x12-\n" +
 	"\x04dead\x18\x01 \x03(\v2\x19.waystation.v1.DeadLetterR\x04dead\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\"\xb0\x02\n" +
@@ -5158,7 +5194,7 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\aFailure\x12*\n" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x16\n" +
-	"\x06silent\x18\x03 \x01(\bR\x06silent\"\xf2\x01\n" +
+	"\x06silent\x18\x03 \x01(\bR\x06silent\"\xa4\x02\n" +
 	"\x19RedriveDeadLettersRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x17\n" +
 	"\arepo_id\x18\x02 \x01(\tR\x06repoId\x12\x1a\n" +
@@ -5167,11 +5203,12 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x04rate\x18\x05 \x01(\rR\x04rate\x12\x14\n" +
 	"\x05limit\x18\x06 \x01(\rR\x05limit\x12\x16\n" +
 	"\x06cursor\x18\a \x01(\tR\x06cursor\x120\n" +
-	"\x05until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"h\n" +
+	"\x05until\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x120\n" +
+	"\x05since\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"h\n" +
 	"\x1aRedriveDeadLettersResponse\x12\x1a\n" +
 	"\bredriven\x18\x01 \x01(\x04R\bredriven\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x16\n" +
-	"\x06looked\x18\x03 \x01(\x04R\x06looked\"\xde\x01\n" +
+	"\x06looked\x18\x03 \x01(\x04R\x06looked\"\x90\x02\n" +
 	"\x19DiscardDeadLettersRequest\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x17\n" +
 	"\arepo_id\x18\x02 \x01(\tR\x06repoId\x12\x1a\n" +
@@ -5179,7 +5216,8 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05limit\x18\x05 \x01(\rR\x05limit\x12\x16\n" +
 	"\x06cursor\x18\x06 \x01(\tR\x06cursor\x120\n" +
-	"\x05until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"j\n" +
+	"\x05until\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x120\n" +
+	"\x05since\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x05since\"j\n" +
 	"\x1aDiscardDeadLettersResponse\x12\x1c\n" +
 	"\tdiscarded\x18\x01 \x01(\x04R\tdiscarded\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x16\n" +
@@ -5482,76 +5520,80 @@ var file_waystation_v1_waystation_proto_depIdxs = []int32{
 	40, // 41: waystation.v1.GroupCursor.cursors:type_name -> waystation.v1.Cursors
 	77, // 42: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
 	77, // 43: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
-	43, // 44: waystation.v1.ListDeadLettersResponse.dead:type_name -> waystation.v1.DeadLetter
-	77, // 45: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
-	44, // 46: waystation.v1.DeadLetter.failures:type_name -> waystation.v1.Failure
-	77, // 47: waystation.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	77, // 48: waystation.v1.RedriveDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
-	77, // 49: waystation.v1.DiscardDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
-	76, // 50: waystation.v1.GroupSettings.backoff_base:type_name -> google.protobuf.Duration
-	76, // 51: waystation.v1.GroupSettings.backoff_max:type_name -> google.protobuf.Duration
-	76, // 52: waystation.v1.GroupSettings.lease:type_name -> google.protobuf.Duration
-	49, // 53: waystation.v1.Group.settings:type_name -> waystation.v1.GroupSettings
-	49, // 54: waystation.v1.CreateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
-	50, // 55: waystation.v1.CreateGroupResponse.group:type_name -> waystation.v1.Group
-	49, // 56: waystation.v1.UpdateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
-	50, // 57: waystation.v1.UpdateGroupResponse.group:type_name -> waystation.v1.Group
-	50, // 58: waystation.v1.ListGroupsResponse.groups:type_name -> waystation.v1.Group
-	64, // 59: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
-	66, // 60: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
-	59, // 61: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
-	77, // 62: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
-	65, // 63: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
-	69, // 64: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
-	70, // 65: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
-	73, // 66: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
-	7,  // 67: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
-	9,  // 68: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
-	15, // 69: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
-	23, // 70: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
-	25, // 71: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
-	27, // 72: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
-	29, // 73: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
-	33, // 74: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
-	35, // 75: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
-	37, // 76: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
-	41, // 77: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
-	45, // 78: waystation.v1.Waystation.RedriveDeadLetters:input_type -> waystation.v1.RedriveDeadLettersRequest
-	47, // 79: waystation.v1.Waystation.DiscardDeadLetters:input_type -> waystation.v1.DiscardDeadLettersRequest
-	51, // 80: waystation.v1.Waystation.CreateGroup:input_type -> waystation.v1.CreateGroupRequest
-	53, // 81: waystation.v1.Waystation.UpdateGroup:input_type -> waystation.v1.UpdateGroupRequest
-	55, // 82: waystation.v1.Waystation.ListGroups:input_type -> waystation.v1.ListGroupsRequest
-	57, // 83: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
-	60, // 84: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
-	62, // 85: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
-	67, // 86: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
-	71, // 87: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
-	8,  // 88: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
-	10, // 89: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
-	17, // 90: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
-	24, // 91: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
-	26, // 92: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
-	28, // 93: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
-	30, // 94: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
-	34, // 95: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
-	36, // 96: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
-	38, // 97: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
-	42, // 98: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
-	46, // 99: waystation.v1.Waystation.RedriveDeadLetters:output_type -> waystation.v1.RedriveDeadLettersResponse
-	48, // 100: waystation.v1.Waystation.DiscardDeadLetters:output_type -> waystation.v1.DiscardDeadLettersResponse
-	52, // 101: waystation.v1.Waystation.CreateGroup:output_type -> waystation.v1.CreateGroupResponse
-	54, // 102: waystation.v1.Waystation.UpdateGroup:output_type -> waystation.v1.UpdateGroupResponse
-	56, // 103: waystation.v1.Waystation.ListGroups:output_type -> waystation.v1.ListGroupsResponse
-	58, // 104: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
-	61, // 105: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
-	63, // 106: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
-	68, // 107: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
-	72, // 108: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
-	88, // [88:109] is the sub-list for method output_type
-	67, // [67:88] is the sub-list for method input_type
-	67, // [67:67] is the sub-list for extension type_name
-	67, // [67:67] is the sub-list for extension extendee
-	0,  // [0:67] is the sub-list for field type_name
+	77, // 44: waystation.v1.ListDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
+	77, // 45: waystation.v1.ListDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	43, // 46: waystation.v1.ListDeadLettersResponse.dead:type_name -> waystation.v1.DeadLetter
+	77, // 47: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
+	44, // 48: waystation.v1.DeadLetter.failures:type_name -> waystation.v1.Failure
+	77, // 49: waystation.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	77, // 50: waystation.v1.RedriveDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	77, // 51: waystation.v1.RedriveDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
+	77, // 52: waystation.v1.DiscardDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	77, // 53: waystation.v1.DiscardDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
+	76, // 54: waystation.v1.GroupSettings.backoff_base:type_name -> google.protobuf.Duration
+	76, // 55: waystation.v1.GroupSettings.backoff_max:type_name -> google.protobuf.Duration
+	76, // 56: waystation.v1.GroupSettings.lease:type_name -> google.protobuf.Duration
+	49, // 57: waystation.v1.Group.settings:type_name -> waystation.v1.GroupSettings
+	49, // 58: waystation.v1.CreateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
+	50, // 59: waystation.v1.CreateGroupResponse.group:type_name -> waystation.v1.Group
+	49, // 60: waystation.v1.UpdateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
+	50, // 61: waystation.v1.UpdateGroupResponse.group:type_name -> waystation.v1.Group
+	50, // 62: waystation.v1.ListGroupsResponse.groups:type_name -> waystation.v1.Group
+	64, // 63: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
+	66, // 64: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
+	59, // 65: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
+	77, // 66: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
+	65, // 67: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
+	69, // 68: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
+	70, // 69: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
+	73, // 70: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
+	7,  // 71: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
+	9,  // 72: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
+	15, // 73: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
+	23, // 74: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
+	25, // 75: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
+	27, // 76: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
+	29, // 77: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
+	33, // 78: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
+	35, // 79: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
+	37, // 80: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
+	41, // 81: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
+	45, // 82: waystation.v1.Waystation.RedriveDeadLetters:input_type -> waystation.v1.RedriveDeadLettersRequest
+	47, // 83: waystation.v1.Waystation.DiscardDeadLetters:input_type -> waystation.v1.DiscardDeadLettersRequest
+	51, // 84: waystation.v1.Waystation.CreateGroup:input_type -> waystation.v1.CreateGroupRequest
+	53, // 85: waystation.v1.Waystation.UpdateGroup:input_type -> waystation.v1.UpdateGroupRequest
+	55, // 86: waystation.v1.Waystation.ListGroups:input_type -> waystation.v1.ListGroupsRequest
+	57, // 87: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
+	60, // 88: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
+	62, // 89: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
+	67, // 90: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
+	71, // 91: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
+	8,  // 92: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
+	10, // 93: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
+	17, // 94: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
+	24, // 95: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
+	26, // 96: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
+	28, // 97: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
+	30, // 98: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
+	34, // 99: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
+	36, // 100: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
+	38, // 101: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
+	42, // 102: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
+	46, // 103: waystation.v1.Waystation.RedriveDeadLetters:output_type -> waystation.v1.RedriveDeadLettersResponse
+	48, // 104: waystation.v1.Waystation.DiscardDeadLetters:output_type -> waystation.v1.DiscardDeadLettersResponse
+	52, // 105: waystation.v1.Waystation.CreateGroup:output_type -> waystation.v1.CreateGroupResponse
+	54, // 106: waystation.v1.Waystation.UpdateGroup:output_type -> waystation.v1.UpdateGroupResponse
+	56, // 107: waystation.v1.Waystation.ListGroups:output_type -> waystation.v1.ListGroupsResponse
+	58, // 108: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
+	61, // 109: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
+	63, // 110: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
+	68, // 111: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
+	72, // 112: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
+	92, // [92:113] is the sub-list for method output_type
+	71, // [71:92] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_waystation_v1_waystation_proto_init() }
