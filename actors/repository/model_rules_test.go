@@ -364,7 +364,8 @@ func (m *model) expectSettle(r *modelRepo, s *Settle) SettleOutcome {
 		return SettleOutcome{Code: BadSettlement}
 	}
 	for _, x := range s.Results {
-		if x.Seq <= s.Through {
+		// What the settlement before ended is not changed by naming it again.
+		if slices.ContainsFunc(l.held[:done], func(p *modelPacket) bool { return p.seq == x.Seq }) {
 			m.keepResult(r, l, s.Group, &x)
 		}
 	}
