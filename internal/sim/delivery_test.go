@@ -17,6 +17,10 @@ type laneTruth struct {
 	newest repository.Token
 	items  []repository.Seq
 	former map[repository.Token]formerLease
+	dead   map[repository.Seq]bool
+	// blocked is the dead packet that holds the lane, or 0; what waits up to parkTo
+	// is parked.
+	blocked, parkTo repository.Seq
 }
 
 // formerLease is how a lease ended.
@@ -29,7 +33,7 @@ func (t *truth) lane(g repository.GroupID, repo string) *laneTruth {
 	k := laneKey{g, repo}
 	l := t.lanes[k]
 	if l == nil {
-		l = &laneTruth{ended: map[repository.Seq]bool{}, former: map[repository.Token]formerLease{}}
+		l = &laneTruth{ended: map[repository.Seq]bool{}, former: map[repository.Token]formerLease{}, dead: map[repository.Seq]bool{}}
 		t.lanes[k] = l
 	}
 	return l
@@ -59,10 +63,13 @@ func (t *truth) grouped(w *world, m *repository.Machine, c *repository.GroupConf
 			kept[it.Seq] = true
 		}
 		for seq := repository.Seq(1); seq <= r.head; seq++ {
-			if t.wanted(repo, seq) && !kept[seq] {
+			if t.wanted(repo, seq) && !kept[seq] && !r.redriven[seq] {
 				w.violate("packet %d of %s is gone, and not settled", seq, repo)
 			}
 			l.ended[seq] = c.Start == repository.StartLatest || !kept[seq]
+			if t.dead(partitionOf(storage.GroupID(g)), c.ID, repo, seq) { // it expired in the same entry
+				l.dead[seq] = true
+			}
 		}
 	}
 	t.consumers[c.ID] = *c
@@ -114,7 +121,12 @@ func (t *truth) expired(w *world, part repository.PartitionID) {
 			}
 			l := t.lane(id, repo)
 			for seq := repository.Seq(1); seq <= r.head; seq++ {
-				if l.ended[seq] || !t.dead(part, id, repo, seq) {
+				if l.ended[seq] || seq == l.blocked || !t.dead(part, id, repo, seq) {
+					continue
+				}
+				l.dead[seq] = true
+				if seq <= l.parkTo {
+					l.ended[seq] = true
 					continue
 				}
 				ttl, age := int64(r.bySeq[seq].ttl), t.timeMs-r.atMs[seq]
@@ -143,6 +155,8 @@ func (t *truth) granted(w *world, index uint64, c *repository.Grant, r *reposito
 		seqs[i] = r.Items[i].Seq
 	}
 	want := t.next(repo, l, r.Rank)
+	t.mayGrant(w, c.Group, repo, l)
+	t.ready(w, repo, seqs)
 	switch {
 	case uint64(r.Token) != index || r.Token <= l.newest:
 		w.violate("lane %s of group %d: token %d at entry %d, after token %d", repo, c.Group, r.Token, index, l.newest)
@@ -207,7 +221,7 @@ func (t *truth) settled(w *world, part repository.PartitionID, s *repository.Set
 		if len(left) == 0 || !t.dead(part, s.Group, repo, left[0]) {
 			w.violate("lane %s of group %d: settlement %+v made a dead letter, and there is none", repo, s.Group, *s)
 		}
-		l.ended[left[0]] = true
+		t.died(s.Group, repo, l, left[0])
 	}
 	if ends := len(left) == 0 || s.Kind != repository.SettleDone; ends != out.Ended {
 		w.violate("lane %s of group %d: settlement %+v left %v, ended is %v", repo, s.Group, *s, left, out.Ended)

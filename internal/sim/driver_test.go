@@ -60,6 +60,9 @@ func newDriver(w *world) *driver {
 	if f := rand.New(rand.NewPCG(w.set.Seed, 4)); w.set.Flips > 0 && f.IntN(2) == 0 {
 		d.weights[opFlip] = 4 * math.Exp(-3*f.Float64())
 	}
+	if w.set.Policies > 0 {
+		d.weights[opDead] = 5
+	}
 	d.weights[opMend] = 2 * d.weights[opCut]
 	if d.weights[opTruncate] > 0 {
 		d.weights[opSpill], d.weights[opFlush] = max(d.weights[opSpill], 4), max(d.weights[opFlush], 1)
@@ -236,6 +239,9 @@ func (d *driver) fill(o *op) bool {
 		return d.disk(o.a) && g.install != nil
 	case opChores:
 		o.n = uint64(1 + r.IntN(8))
+		return g.leader != nil
+	case opDead:
+		o.n = r.Uint64()
 		return g.leader != nil
 	case opTransfer:
 		o.c = d.nodeAt()

@@ -198,6 +198,8 @@ func (l *life) step(o op) bool {
 	switch o.kind {
 	case opPropose:
 		return g.leader != nil && g.leader.fill()
+	case opDead:
+		return g.leader != nil && g.leader.endDead(o.n, o.c != 0)
 	case opChores:
 		return g.leader != nil && g.leader.chores(uint32(o.n))
 	case opSpill:

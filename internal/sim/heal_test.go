@@ -131,8 +131,11 @@ func (w *world) turn(do func(op) error) error {
 			return err
 		}
 		for g := 0; g <= w.set.Groups; g++ {
-			for _, k := range []kind{opMove, opChores} {
-				if err := do(op{kind: k, a: i, b: g, n: 100}); err != nil {
+			for _, o := range []op{{kind: opMove, n: 100}, {kind: opChores, n: 100}, {kind: opDead, c: 1, n: uint64(w.steps)}} {
+				if o.a, o.b = i, g; w.set.Policies == 0 && o.kind == opDead {
+					continue
+				}
+				if err := do(o); err != nil {
 					return err
 				}
 			}

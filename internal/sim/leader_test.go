@@ -46,6 +46,7 @@ type queued struct {
 
 // order is a command beside packets.
 type order struct {
+	dead *deadOrder // or nil
 	add  func(b *repository.EntryBuilder)
 	done func(res *repository.Results, ok bool)
 }
@@ -316,7 +317,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func (p *sent) add(b *repository.EntryBuilder) {
 	item := repository.PublishItem{
-		Raw: p.content, RawCRC: p.crc, ContentCRC: p.crc, Rank: p.rank, ID: p.id, TTLMs: p.ttl,
+		Raw: p.content, RawCRC: p.crc, ContentCRC: p.crc, Rank: p.rank, ID: p.id, TTLMs: p.ttl, DeliverAfterMs: p.delay,
 	}
 	if p.position > 0 {
 		item.Producer, item.Epoch, item.Sequence = []byte(p.producer), p.epoch, p.position

@@ -52,13 +52,14 @@ const (
 	opRollback             // the disk of node a, which is down, comes back with an older log
 	opFlip                 // a bit of group b's log or state flips on node a; n says which
 	opGone                 // node a is told that the process of node b has ended
+	opDead                 // the leader of group b on node a has a dead letter that n picks redriven or discarded; c: one that holds its lane
 	kinds
 )
 
 var kindNames = [kinds]string{
 	"tick", "deliver", "drop", "double", "cut", "mend", "write", "sync", "apply", "propose", "spill", "truncate",
 	"flush", "chores", "read", "verify", "crash", "start", "power", "clock", "transfer", "send", "request", "reply", "break", "restart", "pull", "settle", "renew",
-	"move", "admin", "join", "keep", "draw", "call", "mail", "photo", "carry", "install", "rollback", "flip", "gone",
+	"move", "admin", "join", "keep", "draw", "call", "mail", "photo", "carry", "install", "rollback", "flip", "gone", "dead",
 }
 
 // op is one event. What it draws at random follows from n.

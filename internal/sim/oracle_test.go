@@ -56,7 +56,7 @@ func newOracle(w *world) *oracle {
 			lanes: map[laneKey]*laneTruth{}, consumers: map[repository.GroupID]repository.GroupConfig{},
 		}
 		for _, name := range w.repos(g) {
-			t.repos[name] = &repoTruth{bySeq: map[repository.Seq]*sent{}, atMs: map[repository.Seq]int64{}, byID: map[string]idTruth{}, prods: map[string]*prodTruth{}}
+			t.repos[name] = &repoTruth{bySeq: map[repository.Seq]*sent{}, atMs: map[repository.Seq]int64{}, byID: map[string]idTruth{}, prods: map[string]*prodTruth{}, redriven: map[repository.Seq]bool{}}
 		}
 		// Node 1 made the group; the first replicas are given in the order of groups.
 		t.conf = replica.SoleVoter(meta.FirstReplica + storage.ReplicaID(g))
@@ -133,18 +133,34 @@ func (o *oracle) applied(g *group, e storage.Entry, eff *repository.Effects, m *
 	for i := range x.settles {
 		t.settled(w, partitionOf(g.id), &x.settles[i].cmd, &eff.Results.Settles[i])
 	}
-	if w.set.TTLMs > 0 || w.set.RetentionMs > 0 {
+	if w.set.TTLMs > 0 || w.set.RetentionMs > 0 || w.set.Policies > 0 {
 		t.expired(w, partitionOf(g.id)) // by a command, or by a grant that found it
 	}
 	for i := range x.grants {
 		t.granted(w, e.Index, &x.grants[i].cmd, &eff.Results.Grants[i])
 	}
+	o.ordered(t, x, eff.Results.Dead)
 	// A group that begins at the end begins behind this entry's packets, too.
 	t.makeGroups(w, m, x.groups, repository.StartEarliest, int(g.id))
 	for i := range x.packets {
 		t.published(w, x.packets[i].p, &eff.Results.Publish[i])
 	}
 	t.makeGroups(w, m, x.groups, repository.StartLatest, int(g.id))
+}
+
+// ordered checks an entry's orders about dead letters.
+func (o *oracle) ordered(t *truth, x *entry, out []repository.DeadOutcome) {
+	for i := range x.orders {
+		if d := x.orders[i].dead; d != nil && len(out) > 0 {
+			t.endedDead(o.w, d, &out[0])
+			out = out[1:]
+		} else if d != nil {
+			o.w.violate("order %+v has no outcome", *d)
+		}
+	}
+	if len(out) > 0 {
+		o.w.violate("%d outcomes of no order about dead letters", len(out))
+	}
 }
 
 // again compares an entry that was applied before, and says whether it was.

@@ -12,6 +12,8 @@ type repoTruth struct {
 	atMs  map[repository.Seq]int64 // when it was accepted
 	byID  map[string]idTruth
 	prods map[string]*prodTruth
+	// redriven are the numbers that redriven packets got, of one group each.
+	redriven map[repository.Seq]bool
 }
 
 type idTruth struct {

@@ -19,6 +19,7 @@ type sent struct {
 	crc      uint32
 	rank     repository.Rank
 	ttl      uint64 // ms; 0: none
+	delay    uint64 // ms
 	id       []byte
 	producer string
 	epoch    uint64
@@ -176,6 +177,11 @@ func (p *producer) fresh(l *outLane, r *rand.Rand) *sent {
 	}
 	if most := p.w.set.TTLMs; most > 0 && r.IntN(3) == 0 {
 		s.ttl = uint64(1 + r.IntN(most))
+	}
+	if w := p.w; w.set.Policies > 0 && r.IntN(4) == 0 {
+		if s.delay = uint64(r.IntN(2000)); s.ttl > 0 {
+			s.delay %= s.ttl
+		}
 	}
 	s.content = []byte(fmt.Sprintf("packet %d of %s %s", s.serial, p.name, strings.Repeat("x", r.IntN(100))))
 	s.crc = crc32.Checksum(s.content, castagnoli)

@@ -10,16 +10,17 @@ import (
 )
 
 var (
-	seedFlag  = flag.Uint64("seed", 0, "run this seed alone, and say what it was like")
-	seedsFlag = flag.Int("seeds", 0, "run that many new seeds, on all cores")
-	timeFlag  = flag.Duration("for", 0, "run new seeds on all cores for so long")
-	firstFlag = flag.Uint64("first", 0, "with -seeds: the first one, so that they are the same each time")
-	fromFlag  = flag.Uint64("from", 0, "run seeds from this one on, until stopped")
-	stepFlag  = flag.Uint64("step", 1, "with -from: distance of the seeds")
-	traceFlag = flag.Bool("say", false, "print what happens")
-	longFlag  = flag.Bool("noshrink", false, "with -seed: do not look for a shorter script")
-	flipFlag  = flag.Bool("flips", false, "let bits flip, too")
-	eventFlag = flag.Int("events", 8000, "events of a run")
+	seedFlag   = flag.Uint64("seed", 0, "run this seed alone, and say what it was like")
+	seedsFlag  = flag.Int("seeds", 0, "run that many new seeds, on all cores")
+	timeFlag   = flag.Duration("for", 0, "run new seeds on all cores for so long")
+	firstFlag  = flag.Uint64("first", 0, "with -seeds: the first one, so that they are the same each time")
+	fromFlag   = flag.Uint64("from", 0, "run seeds from this one on, until stopped")
+	stepFlag   = flag.Uint64("step", 1, "with -from: distance of the seeds")
+	traceFlag  = flag.Bool("say", false, "print what happens")
+	longFlag   = flag.Bool("noshrink", false, "with -seed: do not look for a shorter script")
+	flipFlag   = flag.Bool("flips", false, "let bits flip, too")
+	policyFlag = flag.Bool("policies", false, "groups have policies, packets wait, dead letters are redriven or discarded")
+	eventFlag  = flag.Int("events", 8000, "events of a run")
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -121,8 +122,8 @@ func report(t *testing.T, h history) {
 	t.Helper()
 	if h.err != nil {
 		// At once: to make it shorter takes a while, for which there may be no time.
-		fmt.Printf("seed %d: %v\nagain: go test ./internal/sim -run TestSeeds -v -seed %d -events %d -flips=%t\n",
-			h.set.Seed, h.err, h.set.Seed, *eventFlag, h.set.Flips > 0)
+		fmt.Printf("seed %d: %v\nagain: go test ./internal/sim -run TestSeeds -v -seed %d -events %d -flips=%t -policies=%t\n",
+			h.set.Seed, h.err, h.set.Seed, *eventFlag, h.set.Flips > 0, h.set.Policies > 0)
 		if *longFlag {
 			t.FailNow()
 		}

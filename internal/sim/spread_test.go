@@ -67,7 +67,7 @@ func spread(t *testing.T) {
 // seed fails.
 func child(ctx context.Context, from, step uint64, good func()) string {
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestSeeds$", "-test.timeout=0",
-		fmt.Sprint("-from=", from), fmt.Sprint("-step=", step), fmt.Sprint("-events=", *eventFlag), fmt.Sprint("-flips=", *flipFlag))
+		fmt.Sprint("-from=", from), fmt.Sprint("-step=", step), fmt.Sprint("-events=", *eventFlag), fmt.Sprint("-flips=", *flipFlag), fmt.Sprint("-policies=", *policyFlag))
 	cmd.Stderr = os.Stderr
 	pipe, err := cmd.StdoutPipe()
 	if err == nil {

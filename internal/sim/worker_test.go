@@ -57,6 +57,9 @@ func (w *world) consumerConfig(id repository.GroupID) repository.GroupConfig {
 	if id > 1 && r.IntN(3) == 0 {
 		c.Start = repository.StartLatest
 	}
+	if w.set.Policies > 0 {
+		c.OrderPolicy = repository.OrderPolicy(r.IntN(3))
+	}
 	return c
 }
 

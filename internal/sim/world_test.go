@@ -37,6 +37,7 @@ type settings struct {
 	TTLMs       int
 	RetentionMs int
 	Flips       int // 1: bits flip
+	Policies    int // 1: groups have policies, packets wait, and dead letters are redriven or discarded
 	Late        int // 1: a calm group's ticks wait, as the engine has them
 }
 
@@ -60,6 +61,9 @@ func newSettings(seed uint64) settings {
 	s.Workers = pick(0, 1, 1, 2) * s.Consumers * s.Groups
 	if rand.New(rand.NewPCG(seed, 5)).IntN(4) > 0 {
 		s.Late = 1
+	}
+	if *policyFlag {
+		s.Policies = 1
 	}
 	if *flipFlag {
 		s.Flips = 1
