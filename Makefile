@@ -56,11 +56,11 @@ bench: ## Every benchmark, once
 MINUTES ?= 5
 EVENTS  ?= 8000
 
-sim: ## Whole clusters from SEEDS seeds on all cores: new ones, or those from FIRST on; FLIPS=1 flips bits, too
-	go test ./internal/sim -run '^TestSeeds$$' -v -timeout 0 -seeds $(or $(SEEDS),1000) -first $(or $(FIRST),0) -events $(EVENTS) $(if $(FLIPS),-flips)
+sim: ## Whole clusters from SEEDS seeds on all cores: new ones, or those from FIRST on; FLIPS=1 flips bits, too; POLICIES=1 has groups block and park, redrives and discards
+	go test ./internal/sim -run '^TestSeeds$$' -v -timeout 0 -seeds $(or $(SEEDS),1000) -first $(or $(FIRST),0) -events $(EVENTS) $(if $(FLIPS),-flips) $(if $(POLICIES),-policies)
 
 sim-time: ## The same with new seeds for MINUTES
-	go test ./internal/sim -run '^TestSeeds$$' -v -timeout 0 -for $(MINUTES)m -events $(EVENTS) $(if $(FLIPS),-flips)
+	go test ./internal/sim -run '^TestSeeds$$' -v -timeout 0 -for $(MINUTES)m -events $(EVENTS) $(if $(FLIPS),-flips) $(if $(POLICIES),-policies)
 
 sim-planted: ## Rules of PROTOCOL.md broken on purpose: how the simulator finds each; KEEP=300 writes the scripts anew
 	go test -tags planted ./internal/sim -run '^TestPlanted$$' -v -timeout 0 -keep $(or $(KEEP),0)
