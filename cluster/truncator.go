@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"math/rand/v2"
 
 	"github.com/waystation/waystation/storage"
 )
@@ -17,11 +18,13 @@ import (
 type truncator struct {
 	engine *Engine
 	bell   chan struct{}
-	tried  int64 // bytes ever counted, of all groups, when settled entries were last looked for
+	next   int64 // bytes ever counted, of all groups, when settled entries are next looked for
 }
 
 func newTruncator(e *Engine) *truncator {
-	return &truncator{engine: e, bell: make(chan struct{}, 1)}
+	t := &truncator{engine: e, bell: make(chan struct{}, 1)}
+	t.next = t.step()
+	return t
 }
 
 // check asks for a look at the logs' sizes. It does not block.
@@ -52,6 +55,14 @@ type cut struct {
 	cheap bool // only as far as spilling costs next to nothing
 }
 
+// step is how much the logs may grow until settled entries are looked for. The nodes'
+// logs grow alike: that no two steps are the same keeps their flushes from coming at
+// the same moments.
+func (t *truncator) step() int64 {
+	most := t.engine.cfg.SettledLogBytes
+	return most - rand.Int64N(most/4+1)
+}
+
 // settled looks at all groups once their logs have grown by some bytes together.
 func (t *truncator) settled() []cut {
 	var grown int64
@@ -59,10 +70,10 @@ func (t *truncator) settled() []cut {
 	for _, g := range groups {
 		grown += g.extent.grown()
 	}
-	if grown-t.tried < t.engine.cfg.SettledLogBytes {
+	if grown < t.next {
 		return nil
 	}
-	t.tried = grown
+	t.next = grown + t.step()
 	var cuts []cut
 	for _, g := range groups {
 		if upTo := g.applied.Load(); upTo > g.cutTo.Load() && g.failure.Load() == nil {

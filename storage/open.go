@@ -59,11 +59,15 @@ func OpenState(cfg StateConfig) (*State, error) {
 		f.watch = newWatcher(&cfg, cfg.Dir, f)
 		o.Experimental.CompactionScheduler = f.watch.compactions
 	}
+	pace := &gentle{}
+	o.FS = &gentleFS{FS: o.FS, pace: pace}
 	kv, err := openPebble("state", StateFormat, cfg.Dir, o, f)
 	if err != nil {
 		return nil, err
 	}
-	return NewState(kv, cfg.Logger), nil
+	s := NewState(kv, cfg.Logger)
+	s.pace = pace
+	return s, nil
 }
 
 // baseOptions are for a node with two cores and more. BenchmarkStateBatch and BenchmarkStateGet

@@ -30,11 +30,12 @@ type State struct {
 	log     *slog.Logger
 	buffers buffers
 	batches freeList[StateBatch] // one is filled for each entry
+	pace    *gentle
 }
 
 // NewState opens the state that a KV holds. The State owns the KV from then on.
 func NewState(kv KV, logger *slog.Logger) *State {
-	return &State{reader: reader{r: kv, kv: kv}, kv: kv, log: logger}
+	return &State{reader: reader{r: kv, kv: kv}, kv: kv, log: logger, pace: &gentle{}}
 }
 
 // NewBatch returns an empty batch. It must end in Commit or Discard.
@@ -82,7 +83,13 @@ func (s *State) Durable() (Reader, func()) {
 // Flush makes all that was committed before the call durable, and blocks until it is. An
 // error is ErrSync and final.
 func (s *State) Flush() error {
-	err := s.drain(nil, nil)
+	var err error
+	for _, b := range s.buffers.between(nil, nil) {
+		if err = s.drainOne(b); err != nil {
+			break
+		}
+		s.pace.pause()
+	}
 	if err == nil {
 		err = s.kv.Flush()
 	}

@@ -72,6 +72,7 @@ func (s *State) commit(b *StateBatch) error {
 	if err := s.kv.Fault(); err != nil {
 		return err
 	}
+	s.pace.committed()
 	f, one := b.family()
 	if !one {
 		return s.commitMixed(b)
@@ -129,14 +130,17 @@ func (s *State) drainLocked(b *buffer) error {
 // drain brings what was committed of [lower, upper) before the call into the KV, or more.
 func (s *State) drain(lower, upper []byte) error {
 	for _, b := range s.buffers.between(lower, upper) {
-		b.mu.Lock()
-		err := s.drainLocked(b)
-		b.mu.Unlock()
-		if err != nil {
+		if err := s.drainOne(b); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (s *State) drainOne(b *buffer) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return s.drainLocked(b)
 }
 
 // settle is drain for who can't fail. What failed stays in the buffer, and fails again.

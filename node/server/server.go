@@ -72,6 +72,7 @@ type run struct {
 	view      *clusterView
 	open      *ports
 	endpoints config.Endpoints
+	headroom  []byte // see sizes.headroom
 }
 
 func (r *run) run(ctx context.Context) error {
@@ -115,8 +116,10 @@ func (r *run) sizes() sizes {
 	plan, bound := r.cfg.Memory(os.LookupEnv)
 	s := sizes{memory: int64(plan)}
 	if bound {
-		debug.SetMemoryLimit(s.heap())
+		debug.SetMemoryLimit(s.heap() + s.headroom())
 	}
+	// It is never touched, so that it takes addresses and no memory.
+	r.headroom = make([]byte, s.headroom())
 	return s
 }
 

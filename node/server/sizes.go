@@ -39,6 +39,12 @@ func (s sizes) heap() int64 {
 	return max(left, s.memory/2)
 }
 
+// headroom is how much the heap grows at least between two rounds of the garbage
+// collector. What is live is small beside what passes through: without it a round
+// comes every second under load, and each one costs some tens of milliseconds of
+// everybody's latency.
+func (s sizes) headroom() int64 { return s.share(64, 0, 64*mib) }
+
 // stores is what the state's memtables and cache take.
 func (s sizes) stores() int64 { return stateMemTables*s.stateMemTable() + s.stateCache() }
 
