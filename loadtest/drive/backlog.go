@@ -82,20 +82,20 @@ func (b *backlog) run(ctx context.Context) error {
 	return b.look(ctx)
 }
 
-// inTurn is a stream of so many packets, one to each lane in turn.
-type inTurn struct {
+// laneByLane is a stream of so many packets, depth to each lane before the next one.
+type laneByLane struct {
 	workload.Stream
 
-	from, lanes, n, left int
-	end                  context.CancelFunc
+	from, depth, n, packets int
+	end                     context.CancelFunc
 }
 
-// Next is the stream's, for the next lane.
-func (t *inTurn) Next(buf []byte) (workload.Item, error) {
+// Next is the stream's, for the lane whose turn it is.
+func (t *laneByLane) Next(buf []byte) (workload.Item, error) {
 	item, err := t.Stream.Next(buf)
-	item.Repo = t.from + t.n%t.lanes
+	item.Repo = t.from + t.n/t.depth
 	t.n++
-	if t.n == t.left {
+	if t.n == t.packets {
 		t.end()
 	}
 	return item, err
@@ -108,7 +108,7 @@ func (b *backlog) fill(ctx context.Context, s *stage) error {
 	filling, end := context.WithCancel(ctx)
 	defer end()
 	begin := r.clock.now()
-	r.publisher.stream = &inTurn{Stream: r.cfg.Stream, from: s.from, lanes: s.lanes, left: s.packets, end: end}
+	r.publisher.stream = &laneByLane{Stream: r.cfg.Stream, from: s.from, depth: r.o.Scenario.Depth, packets: s.packets, end: end}
 	if err := r.publisher.run(filling); err != nil {
 		return err
 	}

@@ -35,16 +35,33 @@ func (t *timeline) rate(i int) float64 {
 	return float64(n) / (rateSteps * timeStep).Seconds()
 }
 
-// back returns how long after from the last time began that the speed was below
-// least, up to end; 0 if it never was. It is false when it still was at the end.
-func (t *timeline) back(from, end time.Duration, least float64) (time.Duration, bool) {
+// back returns how long after from the speed was least again, having fallen below it
+// before the time until; 0 if it had not. It is false when it was not by end.
+func (t *timeline) back(from, until, end time.Duration, least float64) (time.Duration, bool) {
 	first, last := int((from+timeStep-1)/timeStep), int(end/timeStep)-rateSteps
-	for i := last; i >= first; i-- {
-		if t.rate(i) < least {
-			return time.Duration(i+1)*timeStep - from, i < last
+	fallen := false
+	for i := first; i <= last; i++ {
+		switch below := t.rate(i) < least; {
+		case below && time.Duration(i)*timeStep < until:
+			fallen = true
+		case fallen && !below:
+			return time.Duration(i)*timeStep - from, true
 		}
 	}
+	if fallen {
+		return end - from, false
+	}
 	return 0, true
+}
+
+// mean is the speed, in events per second, from one time to another.
+func (t *timeline) mean(from, to time.Duration) float64 {
+	first, last := int((from+timeStep-1)/timeStep), int(to/timeStep)
+	var n int64
+	for i := first; i < last && i < len(t.steps); i++ {
+		n += t.steps[i].Load()
+	}
+	return float64(n) / max((time.Duration(last-first)*timeStep).Seconds(), timeStep.Seconds())
 }
 
 // points are the speed over time, in seconds, up to end.

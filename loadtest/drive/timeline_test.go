@@ -20,7 +20,7 @@ func TestTimelineBack(t *testing.T) {
 		}
 		return l
 	}
-	const from, end = 2 * time.Second, 8 * time.Second
+	const from, until, end = 2 * time.Second, 4 * time.Second, 8 * time.Second
 	for _, tc := range []struct {
 		name string
 		line *timeline
@@ -30,11 +30,15 @@ func TestTimelineBack(t *testing.T) {
 		{"never away", line(), 0, true},
 		{"away before", line([2]time.Duration{time.Second, from}), 0, true},
 		{"away at once", line([2]time.Duration{from, 3 * time.Second}), 950 * time.Millisecond, true},
-		{"away twice", line([2]time.Duration{from, 3 * time.Second}, [2]time.Duration{4 * time.Second, 5 * time.Second}), 2950 * time.Millisecond, true},
-		{"not back", line([2]time.Duration{7 * time.Second, 9 * time.Second}), 5550 * time.Millisecond, false},
+		{"away a little later", line([2]time.Duration{3 * time.Second, 5 * time.Second}), 2950 * time.Millisecond, true},
+		{"away for another reason", line([2]time.Duration{5 * time.Second, 6 * time.Second}), 0, true},
+		{"not back", line([2]time.Duration{3 * time.Second, 9 * time.Second}), 6 * time.Second, false},
 	} {
-		if got, ok := tc.line.back(from, end, 90); got != tc.want || ok != tc.ok {
+		if got, ok := tc.line.back(from, until, end, 90); got != tc.want || ok != tc.ok {
 			t.Errorf("%s: %v, %v; want %v, %v", tc.name, got, ok, tc.want, tc.ok)
 		}
+	}
+	if got := line([2]time.Duration{from, 3 * time.Second}).mean(from, until); got != 50 {
+		t.Errorf("%v/s in the mean, want 50", got)
 	}
 }
