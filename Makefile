@@ -77,7 +77,7 @@ chaos: ## Kill, pause and cut off one of three nodes after the other, under load
 powerloss: ## Cut three nodes' power under load, and verify every packet
 	go run ./loadtest --nodes 3 --duration 60s --resend 0.05 --fault powerloss:every=15s
 
-.PHONY: workers-die isolation backlog
+.PHONY: workers-die isolation backlog batches
 workers-die: ## Half of the workers killed every 3 s: never two valid leases, the speed back within one
 	go run ./loadtest --scenario workers-die
 
@@ -86,6 +86,9 @@ isolation: ## A stuck, a failing and a hot repository among 1,000,000: what the 
 
 backlog: ## 10,000,000 packets in 1,000,000 lanes, then workers come; takes minutes, 10 GB of disk and 6 GB of memory
 	go run ./loadtest --scenario backlog
+
+batches: ## docs/batches.svg anew: settled/s over lane depth, adaptive and fixed batches
+	bash internal/docs/batches.sh
 
 .PHONY: operations
 operations: ## docs/operations.md's commands on four machines: network namespaces, where there are rights
