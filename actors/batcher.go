@@ -58,6 +58,8 @@ type loopState struct {
 	linger    linger
 	timer     *time.Timer
 	lingering bool
+	until     time.Duration // few packets wait until then, or 0
+	beat      int64         // in which the last entry was proposed
 }
 
 func (l *loopState) init(p *Partition) {
@@ -105,6 +107,7 @@ func (p *Partition) run() {
 // another round; the packets' answers come after.
 func (p *Partition) finish(e *entry) {
 	p.loop.inFlight, p.loop.finished = nil, e
+	p.loop.until = 0
 	e.applied, _ = e.result.(*applied)
 	e.result = nil
 	var err error
@@ -194,6 +197,7 @@ func (p *Partition) propose() {
 	data := e.build(&l.builder, p.relay)
 	p.relay.metrics.batchPackets.Observe(float64(len(e.sent)))
 	l.inFlight = e
+	l.beat = p.relay.beat.proposed(p.relay.now(), len(e.sent))
 	p.relay.proposer.Propose(p.group, e.term, data, e.done)
 }
 
@@ -202,13 +206,20 @@ func (p *Partition) propose() {
 func (p *Partition) fill(e *entry) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.resting = false
 	e.term = p.term.Load()
 	commands := p.settles.len() + p.grants.len() + p.orders.len()
 	if e.term == 0 || commands+p.batcher.Packets() == 0 {
+		p.loop.until = 0
 		p.waiting = true
 		return false
 	}
-	if p.lingers(commands > 0 || p.draining) {
+	urgent := commands > 0 || p.draining
+	rest, rested := p.rests(urgent)
+	if rest {
+		return false
+	}
+	if p.lingers(urgent || rested) {
 		p.waiting = true
 		return false
 	}
@@ -224,6 +235,31 @@ func (p *Partition) fill(e *entry) bool {
 		e.groups = append(e.groups, g)
 	})
 	return true
+}
+
+// rests says whether the next entry waits for the node's beat, and whether it has
+// waited. Its packets came while the last one was under way, or since, and are not
+// yet many.
+func (p *Partition) rests(urgent bool) (rest, rested bool) {
+	l := &p.loop
+	if urgent || p.batcher.Packets() >= manyPackets || p.relay.alone(p.group) {
+		l.until = 0
+		return false, false
+	}
+	now := p.relay.now()
+	if l.until == 0 {
+		l.until = p.relay.beat.next(now, l.beat)
+	}
+	switch {
+	case l.until == 0:
+		return false, false
+	case now >= l.until:
+		l.until = 0
+		return false, true
+	}
+	p.resting = true
+	l.timer.Reset(l.until - now)
+	return true, false
 }
 
 // lingers says whether it pays to wait for company.

@@ -35,6 +35,11 @@ type Config struct {
 	// proposes; 0: never. It pays when an entry costs a round of the whole cluster.
 	Linger time.Duration
 
+	// Beat is how far apart the moments are at which all partitions of the node
+	// propose while packets flow steadily and Alone says that there are followers;
+	// 0: whenever each one can.
+	Beat time.Duration
+
 	// MaxActors bounds the active repositories; the least recently used ones above
 	// it are passivated.
 	MaxActors int
@@ -48,6 +53,9 @@ type Config struct {
 	ParkAfter     int
 	FailureWindow time.Duration
 
+	// Alone says that a group has no other replica, so that its entries cost little;
+	// nil: none has. It must not block.
+	Alone func(g storage.GroupID) bool
 	// NotProposed says that an error of the Proposer means: certainly not
 	// proposed. All others mean that the outcome is unknown; nil: all do.
 	NotProposed func(error) bool
@@ -110,6 +118,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Linger < 0 || c.Linger > 100*time.Millisecond {
 		errs = append(errs, fmt.Errorf("linger: %v, must be between 0 and 100ms", c.Linger))
+	}
+	if c.Beat < 0 || c.Beat > 100*time.Millisecond {
+		errs = append(errs, fmt.Errorf("beat: %v, must be between 0 and 100ms", c.Beat))
 	}
 	if err := c.Limits.Validate(); err != nil {
 		errs = append(errs, err)

@@ -66,6 +66,7 @@ type Partition struct {
 	orders  queue[pendingOrder]
 	changes []leadership
 	waiting bool // the loop waits for something to propose
+	resting bool // the loop waits for its beat, for much, or for something urgent
 	// draining refuses what is new, with refusedStopping; what waits is proposed.
 	draining bool
 
@@ -209,15 +210,17 @@ func enqueue[T any](p *Partition, q *queue[T], v T) *Refusal {
 		return refusedCommands
 	}
 	q.push(v)
-	p.notifyLocked()
+	p.notifyLocked(true)
 	return nil
 }
 
-// notifyLocked wakes the loop if it waits, and unlocks. With an entry in flight
-// its completion will do.
-func (p *Partition) notifyLocked() {
-	notify := p.waiting
-	p.waiting = false
+// notifyLocked wakes the loop if it waits, or rests and should not, and unlocks.
+// With an entry in flight its completion will do.
+func (p *Partition) notifyLocked(urgent bool) {
+	notify := p.waiting || p.resting && (urgent || p.batcher.Packets() >= manyPackets)
+	if notify {
+		p.waiting, p.resting = false, false
+	}
 	p.mu.Unlock()
 	if notify {
 		p.signal()
@@ -267,7 +270,7 @@ func (p *Partition) push(packets []packetRef) *Refusal {
 		q := &packets[i]
 		p.batcher.Push(&q.resident.flow, *q, charge(q.in.packet(q.at)))
 	}
-	p.notifyLocked()
+	p.notifyLocked(false)
 	return nil
 }
 

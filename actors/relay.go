@@ -41,6 +41,7 @@ type Relay struct {
 	started    time.Time
 	partitions []*Partition
 	intake     intakeBudget
+	beat       beat
 
 	system      *actor.ActorSystem
 	root        *actor.RootContext
@@ -77,6 +78,7 @@ func NewRelay(cfg Config, proposer Proposer, state *storage.State, logger *slog.
 		crowded: make(chan struct{}, 1), stopping: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	r.intake.init(cfg.IntakeBytes)
+	r.beat.every, r.beat.shift = cfg.Beat, time.Duration(r.started.UnixNano())
 	for id := range cfg.Partitions {
 		p, err := newPartition(r, repository.PartitionID(id), state)
 		if err != nil {
@@ -145,6 +147,9 @@ func hashRepo(seed uint64, repo []byte) uint64 { return partition.Hash(seed, rep
 
 // now is the relay's monotonic clock.
 func (r *Relay) now() time.Duration { return time.Since(r.started) }
+
+// alone says that nobody else has a group's entries.
+func (r *Relay) alone(g storage.GroupID) bool { return r.cfg.Alone == nil || r.cfg.Alone(g) }
 
 // Depths sums what waits by group name and priority, in the partitions that this
 // node leads.

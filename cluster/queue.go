@@ -1,6 +1,9 @@
 package cluster
 
-import "sync"
+import (
+	"runtime"
+	"sync"
+)
 
 // queue hands work to one goroutine, which takes all that waits at once. It
 // has no limit of its own: what goes through the queues between worker, log
@@ -81,6 +84,9 @@ func (q *queue[T]) wait(quit <-chan struct{}) bool {
 	case <-quit:
 		return false
 	case <-q.bell:
+		// Who rang is often about to push more, or others are: what all of them have is
+		// taken at once, in a process that has nothing else to run at no cost.
+		runtime.Gosched()
 		return true
 	}
 }

@@ -63,6 +63,13 @@ func (e *Engine) Status(id storage.GroupID) Status {
 	return out
 }
 
+// Alone says that no other replica has the entries that group g is given here:
+// there is none, or g is not here.
+func (e *Engine) Alone(g storage.GroupID) bool {
+	gr := e.group(g)
+	return gr == nil || gr.status.Load().Alone
+}
+
 // Groups returns the groups of which this node holds a replica, in order.
 func (e *Engine) Groups() []storage.GroupID {
 	groups := e.list()

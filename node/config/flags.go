@@ -75,7 +75,7 @@ func (c *Config) limitFlags() *pflag.FlagSet {
 	fs.Var(&l.MailboxBytes, "mailbox-bytes", "bytes waiting in one repository's mailbox")
 	fs.Var(&l.IntakeBytes, "intake-bytes", "bytes taken in and not yet durable; 0 is an eighth of the memory limit")
 	fs.IntVar(&l.Actors, "max-actors", l.Actors, "live repository `actors`")
-	fs.DurationVar(&l.Linger, "linger", l.Linger, "longest wait of a lone packet for company")
+	fs.DurationVar(&l.Linger, "linger", l.Linger, "longest wait of a lone packet for company; 0 has no packet wait for others")
 	fs.Var(&l.DiskReserve, "disk-reserve", "publishing stops when less disk is free")
 	return fs
 }

@@ -227,7 +227,7 @@ func (n *node) found(ctx context.Context, b *member.Belonging) {
 func (n *node) startActors(b *member.Belonging, x *parts) (err error) {
 	c := actors.DefaultConfig()
 	c.Partitions, c.HashSeed = int(b.Partitions), b.HashSeed
-	c.NotProposed, c.Damaged = notProposed, n.stores.giveUp
+	c.NotProposed, c.Damaged, c.Alone = notProposed, n.stores.giveUp, n.engine.Alone
 	x.sizes.relay(&c, &n.cfg.Limits)
 	if n.relay, err = actors.NewRelay(c, n.engine, n.stores.state, n.logger, x.reg); err != nil {
 		return err

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"time"
+
 	"github.com/waystation/waystation/actors"
 	"github.com/waystation/waystation/cluster"
 	"github.com/waystation/waystation/messages/wire"
@@ -27,6 +29,11 @@ const stateMemTables = 3
 
 // process is what a process takes that the garbage collector does not know of.
 const process = 32 * mib
+
+// beatEvery is how far apart the moments are at which a node with followers proposes
+// while packets flow. With less, entries are so many and so small that receipts come
+// later, not sooner, once the machine is busy.
+const beatEvery = 5 * time.Millisecond
 
 // heap is what is left for Go's own heap once the stores have their memory,
 // which with cgo lies outside of it.
@@ -82,6 +89,9 @@ func (s sizes) relay(c *actors.Config, l *config.Limits) {
 	c.Limits = limits(l)
 	c.MailboxPackets, c.MailboxBytes = l.MailboxPackets, int(l.MailboxBytes)
 	c.IntakeBytes, c.MaxActors, c.Linger = s.intake(l), s.actors(l), l.Linger
+	if l.Linger > 0 {
+		c.Beat = beatEvery
+	}
 	// A record of a repository in memory is about half a KiB.
 	c.Machine.CachedRepositories = int(min(max(s.memory/16/512/int64(c.Partitions), 512), 16_384))
 }
