@@ -137,6 +137,9 @@ type Settlement struct {
 	// Result, at most 1 MiB, is kept with what is done. It must not be changed
 	// until the settlement is answered.
 	Result []byte
+	// RetryAfterMs is the least delay of a retry, in milliseconds, a day at most;
+	// the group's back-off counts where it is longer. 0: that alone.
+	RetryAfterMs uint32
 }
 
 // SettlementOutcome answers one settlement.

@@ -75,6 +75,7 @@ func (l *openLease) advance(ws *workset) {
 	op.cmd = repository.Settle{
 		Group: l.s.g.id, Repo: bytesOf(l.repo), Token: l.token,
 		Through: step.Through, Kind: step.Kind, Failed: step.Failed, Error: step.Error, Results: step.Results,
+		RetryAfterMs: step.AfterMs,
 	}
 	l.s.refs.Add(1)
 	ws.settles = append(ws.settles, op)

@@ -10,6 +10,7 @@ import (
 const (
 	maxSettleError  = 4 << 10
 	maxSettleResult = 1 << 20
+	maxRetryAfterMs = 24 * 60 * 60 * 1000
 	maxRepoName     = 512
 )
 
@@ -111,6 +112,10 @@ func (x *Settlement) check() *Refusal {
 		return invalid("result", "must be at most 1 MiB")
 	case len(x.Result) > 0 && x.Outcome != OutcomeDone:
 		return invalid("result", "goes with the outcome done only")
+	case x.RetryAfterMs > 0 && x.Outcome != OutcomeRetry:
+		return invalid("retry_after_ms", "goes with the outcome retry only")
+	case x.RetryAfterMs > maxRetryAfterMs:
+		return invalid("retry_after_ms", "must be at most a day")
 	}
 	return nil
 }
@@ -146,7 +151,7 @@ func (g *consumers) settleOne(ws *workset, s *session, x *Settlement, t ticket) 
 	if x.Outcome != OutcomeDone {
 		unseen = l.batch.Pending()
 	}
-	verdict, freed := l.batch.Settle(x.Seq, lease.Outcome(x.Outcome), []byte(x.Error), result, t)
+	verdict, freed := l.batch.Settle(x.Seq, lease.Outcome(x.Outcome), lease.Why{Text: []byte(x.Error), AfterMs: uint64(x.RetryAfterMs)}, result, t)
 	if unseen > 0 {
 		unseen -= l.batch.Pending()
 	}

@@ -29,6 +29,8 @@ func TestSettlementsThatAreRefused(t *testing.T) {
 			{"unknown outcome", func(x *Settlement) { x.Outcome = 4 }, CodeInvalidArgument, "outcome"},
 			{"error too long", func(x *Settlement) { x.Error = string(make([]byte, 4<<10+1)) }, CodeInvalidArgument, "error"},
 			{"result too big", func(x *Settlement) { x.Result = make([]byte, 1<<20+1) }, CodeInvalidArgument, "result"},
+			{"delay of what is done", func(x *Settlement) { x.RetryAfterMs = 1 }, CodeInvalidArgument, "retry_after_ms"},
+			{"delay too long", func(x *Settlement) { x.Outcome, x.RetryAfterMs = OutcomeRetry, 86_400_001 }, CodeInvalidArgument, "retry_after_ms"},
 			{"result of a failure", func(x *Settlement) { x.Outcome, x.Result = OutcomeRetry, []byte("x") }, CodeInvalidArgument, "result"},
 			{"packet of no lease", func(x *Settlement) { x.Seq = 4 }, CodeInvalidArgument, "sequence"},
 			{"an older token", func(x *Settlement) { x.Token-- }, CodeStaleLease, "lease_token"},

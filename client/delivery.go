@@ -49,6 +49,9 @@ type Delivery struct {
 // for use from several goroutines.
 func (d *Delivery) SetResult(result []byte) { d.result = result }
 
+// Result returns what SetResult was last given, for handlers that call handlers.
+func (d *Delivery) Result() []byte { return d.result }
+
 // Handler works one packet off. nil settles it as done, Dead(err) as dead;
 // anything else, and a panic, has it tried again after the group's back-off.
 // The context ends when the lease can no longer be held (cause ErrLeaseLost) and
@@ -74,4 +77,32 @@ func Dead(err error) error {
 func IsDead(err error) bool {
 	var d *deadError
 	return errors.As(err, &d)
+}
+
+type retryError struct {
+	err   error
+	after time.Duration
+}
+
+func (e *retryError) Error() string { return e.err.Error() }
+func (e *retryError) Unwrap() error { return e.err }
+
+// RetryAfter asks that a packet whose handler returns the error is not tried again
+// before the delay is over: the group's back-off, where that is longer, still
+// counts. The delay is cut to 24 h; one that is not positive asks for nothing. It has no
+// effect on an error that is Dead.
+func RetryAfter(err error, delay time.Duration) error {
+	if err == nil {
+		err = errors.New("to be tried again")
+	}
+	return &retryError{err: err, after: delay}
+}
+
+// retryAfter is the delay that err asks for: the outermost one, as it is sent.
+func retryAfter(err error) time.Duration {
+	var r *retryError
+	if !errors.As(err, &r) {
+		return 0
+	}
+	return min(max(r.after, 0), maxRetryAfter)
 }

@@ -163,7 +163,7 @@ func settle(d *Delivery, err error) settlement {
 	case IsDead(err):
 		return settlement{outcome: outcomeDead, message: message(err)}
 	}
-	return settlement{outcome: outcomeRetry, message: message(err)}
+	return settlement{outcome: outcomeRetry, message: message(err), after: retryAfter(err)}
 }
 
 // message makes an error's text fit for a settlement.

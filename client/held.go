@@ -70,6 +70,7 @@ type settlement struct {
 	outcome         outcome
 	message         string
 	result          []byte
+	after           time.Duration // with a retry: no attempt before
 	sent            bool
 }
 

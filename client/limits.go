@@ -22,6 +22,7 @@ const (
 	maxFrameBytes    = 4 << 20
 	maxError         = 4 << 10
 	maxResult        = 1 << 20
+	maxRetryAfter    = 24 * time.Hour
 )
 
 // check returns an *Error with INVALID_ARGUMENT, or nil.

@@ -192,6 +192,10 @@ func appendSettlement(b []byte, repo string, s *settlement) []byte {
 	if len(s.result) > 0 {
 		size += sizeText(len(s.result))
 	}
+	after := uint64(s.after.Milliseconds())
+	if after > 0 {
+		size += 1 + protowire.SizeVarint(after)
+	}
 	b = protowire.AppendVarint(append(b, 2<<3|byte(protowire.BytesType)), uint64(size))
 	b = appendText(b, 1, repo)
 	b = protowire.AppendVarint(append(b, 2<<3|byte(protowire.VarintType)), s.sequence)
@@ -202,6 +206,9 @@ func appendSettlement(b []byte, repo string, s *settlement) []byte {
 	}
 	if len(s.result) > 0 {
 		b = appendText(b, 6, s.result)
+	}
+	if after > 0 {
+		b = protowire.AppendVarint(append(b, 7<<3|byte(protowire.VarintType)), after)
 	}
 	return b
 }

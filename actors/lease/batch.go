@@ -73,7 +73,14 @@ type Step struct {
 	Kind    repository.SettleKind
 	Failed  repository.Seq
 	Error   []byte
+	AfterMs uint64 // with SettleRetry: the least delay that the worker asks for
 	Results []repository.SettleResult
+}
+
+// Why is what a worker says with a failure.
+type Why struct {
+	Text    []byte
+	AfterMs uint64 // with Retry: the least delay before the next attempt
 }
 
 // Batch is one lease's packets in order. T is the caller's ticket for one
@@ -85,7 +92,7 @@ type Batch[T any] struct {
 	stop    int // items from it on are not handed out, and go back
 	fail    int // the item that failed; -1: none. Then it is stop, too
 	outcome Outcome
-	text    []byte
+	why     Why
 	steps   uint32
 	flying  bool // a step is under way
 	step    int  // items before it are done with that step
@@ -163,10 +170,10 @@ func (b *Batch[T]) Ref(seq repository.Seq) (ref repository.Ref, ok bool) {
 	return b.items[at].Ref, true
 }
 
-// Settle takes a worker's outcome of one packet. It keeps text and result until
+// Settle takes a worker's outcome of one packet. It keeps why and result until
 // the lease is over. freed is the number of packets whose credit is free now:
 // the packet itself, and with a failure those that go back.
-func (b *Batch[T]) Settle(seq repository.Seq, o Outcome, text, result []byte, ticket T) (v Verdict, freed int) {
+func (b *Batch[T]) Settle(seq repository.Seq, o Outcome, why Why, result []byte, ticket T) (v Verdict, freed int) {
 	at, ok := b.find(seq)
 	switch {
 	case !ok && b.rest && at == 0 && o == Done:
@@ -190,7 +197,7 @@ func (b *Batch[T]) Settle(seq repository.Seq, o Outcome, text, result []byte, ti
 	if o == Done {
 		b.items[at].done, b.items[at].result = true, result
 	} else {
-		freed += b.failAt(at, o, text)
+		freed += b.failAt(at, o, why)
 	}
 	return b.take(at, ticket), freed
 }
@@ -243,8 +250,8 @@ func (b *Batch[T]) find(seq repository.Seq) (at int, ok bool) {
 	})
 }
 
-func (b *Batch[T]) failAt(at int, o Outcome, text []byte) (freed int) {
-	b.fail, b.outcome, b.text = at, o, text
+func (b *Batch[T]) failAt(at int, o Outcome, why Why) (freed int) {
+	b.fail, b.outcome, b.why = at, o, why
 	return b.stopAt(at)
 }
 
@@ -262,7 +269,7 @@ func (b *Batch[T]) Lose(at int, o Outcome, text []byte) (freed int) {
 	if b.over || at >= b.stop || b.items[at].done {
 		return 0
 	}
-	return b.failAt(at, o, text)
+	return b.failAt(at, o, Why{Text: text})
 }
 
 // Release lets everything that was not handed out go back, once what was is
@@ -344,9 +351,9 @@ func (b *Batch[T]) Next() (s Step, ok bool) {
 	case b.fail < 0:
 		s.Kind = repository.SettleRelease
 	default:
-		s.Kind, s.Failed, s.Error = repository.SettleRetry, b.items[b.fail].Seq, b.text
+		s.Kind, s.Failed, s.Error, s.AfterMs = repository.SettleRetry, b.items[b.fail].Seq, b.why.Text, b.why.AfterMs
 		if b.outcome == Dead {
-			s.Kind = repository.SettleDead
+			s.Kind, s.AfterMs = repository.SettleDead, 0
 		}
 	}
 	return s, true
@@ -431,7 +438,7 @@ func (b *Batch[T]) Failed(dst []Answer[T]) []Answer[T] {
 	}
 	// What the worker has may be settled again; what it has not stays away, since
 	// its credit is given back.
-	b.fail, b.text, b.stop = -1, nil, max(b.stop, b.handed)
+	b.fail, b.why, b.stop = -1, Why{}, max(b.stop, b.handed)
 	for _, w := range b.waiters {
 		dst = append(dst, b.answer(w, false))
 	}

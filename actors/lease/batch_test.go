@@ -47,7 +47,7 @@ func script(b *Batch[int], lines string) string {
 		case "done", "retry", "dead":
 			ticket++
 			o := map[string]Outcome{"done": Done, "retry": Retry, "dead": Dead}[word]
-			v, freed := b.Settle(repository.Seq(arg), o, []byte("why"), nil, ticket)
+			v, freed := b.Settle(repository.Seq(arg), o, Why{Text: []byte("why")}, nil, ticket)
 			fmt.Fprintf(&out, " %s, %d freed", [...]string{"taken", "repeated", "conflict", "foreign", "over"}[v], freed)
 			writeAnswers(&out, b.Stranded(nil))
 		case "hand":
@@ -264,10 +264,10 @@ func TestBatchRestOfALease(t *testing.T) {
 	b := &Batch[int]{}
 	b.Reset(granted(2))
 	b.Inherit()
-	if v, _ := b.Settle(5, Done, nil, nil, 1); v != Repeated {
+	if v, _ := b.Settle(5, Done, Why{}, nil, 1); v != Repeated {
 		t.Errorf("a packet that was settled before: verdict %d", v)
 	}
-	if v, _ := b.Settle(5, Retry, nil, nil, 1); v != Foreign {
+	if v, _ := b.Settle(5, Retry, Why{}, nil, 1); v != Foreign {
 		t.Errorf("a failure of a packet that was settled before: verdict %d", v)
 	}
 }
@@ -275,7 +275,7 @@ func TestBatchRestOfALease(t *testing.T) {
 func TestBatchStepIsBounded(t *testing.T) {
 	b := batchOf(3)
 	for i := range 3 {
-		b.Settle(repository.Seq(10*(i+1)), Done, nil, make([]byte, maxStepBytes*2/3), i)
+		b.Settle(repository.Seq(10*(i+1)), Done, Why{}, make([]byte, maxStepBytes*2/3), i)
 	}
 	var through []repository.Seq
 	for {
@@ -345,7 +345,7 @@ func TestBatchPromises(t *testing.T) {
 				seq := repository.Seq(10 * rapid.IntRange(1, b.handed).Draw(t, "seq"))
 				o := Outcome(rapid.IntRange(1, 3).Draw(t, "outcome"))
 				tickets++
-				v, k := b.Settle(seq, o, nil, nil, tickets)
+				v, k := b.Settle(seq, o, Why{}, nil, tickets)
 				freed += k
 				if v != Taken {
 					answered[tickets]++

@@ -37,6 +37,20 @@ func TestCredit(t *testing.T) {
 	}
 }
 
+// What a worker says with a failure is in the step that reports it; a dead letter
+// has no delay.
+func TestStepSaysWhy(t *testing.T) {
+	for o, want := range map[Outcome]uint64{Retry: 700, Dead: 0} {
+		var b Batch[int]
+		b.Reset(granted(2))
+		b.Hand(1)
+		b.Settle(10, o, Why{Text: []byte("busy"), AfterMs: 700}, nil, 1)
+		if s, ok := b.Next(); !ok || string(s.Error) != "busy" || s.AfterMs != want {
+			t.Errorf("outcome %d: %+v, want a delay of %d", o, s, want)
+		}
+	}
+}
+
 func TestPlan(t *testing.T) {
 	for _, tc := range []struct {
 		name  string

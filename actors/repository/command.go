@@ -71,6 +71,10 @@ const (
 	SettleDead    SettleKind = 2 // Failed can never succeed; the lease ends
 	SettleRelease SettleKind = 3 // the rest goes back, uncharged
 	SettleExpire  SettleKind = 4 // the lease ran out: the head failed
+	// settleRetryAfter stands for SettleRetry with a delay in the log alone. It is a
+	// kind of its own so that a node that knows no delays stops at it, instead of
+	// setting another ready time than the others.
+	settleRetryAfter SettleKind = 5
 )
 
 // Settle ends all or a part of a lease: first everything up to Through is done,
@@ -84,6 +88,9 @@ type Settle struct {
 	Failed  Seq
 	Error   []byte
 	Results []SettleResult // results of packets that are done
+	// RetryAfterMs is the least delay of a SettleRetry, a day at most; the group's
+	// back-off counts where it is longer.
+	RetryAfterMs uint64
 }
 
 // SettleResult is what a worker left with a packet that is done: a Left, encoded.
@@ -218,7 +225,12 @@ func (e *EntryBuilder) AddSettle(s *Settle) {
 	b = appendBytes(b, s.Repo)
 	b = binary.AppendUvarint(b, uint64(s.Token))
 	b = binary.AppendUvarint(b, uint64(s.Through))
-	b = append(b, byte(s.Kind))
+	if s.Kind == SettleRetry && s.RetryAfterMs > 0 {
+		b = append(b, byte(settleRetryAfter))
+		b = binary.AppendUvarint(b, s.RetryAfterMs)
+	} else {
+		b = append(b, byte(s.Kind))
+	}
 	b = binary.AppendUvarint(b, uint64(s.Failed))
 	b = appendBytes(b, s.Error)
 	b = binary.AppendUvarint(b, uint64(len(s.Results)))

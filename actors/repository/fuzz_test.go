@@ -18,6 +18,7 @@ func FuzzApply(f *testing.F) {
 			e.AddGrant(&Grant{Group: 1, Repo: []byte("a/b"), Session: []byte("s"), MaxItems: 4, MaxBytes: 9})
 		},
 		func(e *EntryBuilder) {
+			e.AddSettle(&Settle{Group: 1, Repo: []byte("a/b"), Token: 3, Kind: SettleRetry, Failed: 1, RetryAfterMs: 300})
 			e.AddSettle(&Settle{Group: 1, Repo: []byte("a/b"), Token: 3, Through: 1, Kind: SettleRetry, Failed: 2, Error: []byte("no"), Results: []SettleResult{leftWith(1, "r")}})
 		},
 		func(e *EntryBuilder) { e.AddExpire(3); e.AddSweep(3); e.AddHousekeep(3); e.AddBackfill(1, 2) },

@@ -101,6 +101,9 @@ func goldenRecords() []golden {
 			e.AddDead(DeadRedrive, &DeadFilter{Group: 3, Repo: []byte("acme/api"), Seq: 7, Reason: ReasonPoison, SinceMs: 1_600_000_000_000, UntilMs: 1_700_000_000_000, After: []byte("acme/api\x00\x01\x00\x00\x00\x00\x00\x00\x00\x05")}, 100)
 			e.AddPark(100)
 		})},
+		{"entry/settle-later", entry(1, func(e *EntryBuilder) {
+			e.AddSettle(&Settle{Group: 3, Repo: []byte("acme/api"), Token: 500, Kind: SettleRetry, Failed: 7, Error: []byte("429"), RetryAfterMs: 90_000})
+		})},
 	}
 }
 

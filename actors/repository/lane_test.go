@@ -103,6 +103,29 @@ func TestBackoffSurvivesExpiry(t *testing.T) {
 	c.compare()
 }
 
+// A worker may ask for a longer delay than the back-off, not for a shorter one, nor
+// for one without end.
+func TestRetryAfter(t *testing.T) {
+	for _, x := range []struct{ after, want int64 }{
+		{0, 10 * second}, {second, 10 * second}, {30 * second, 30 * second}, {48 * 60 * minute, 24 * 60 * minute},
+	} {
+		c := newCluster(t)
+		c.do(settings(nil, func(g *GroupConfig) { g.BackoffBaseMs, g.JitterPercent = 10*second, 0 }))
+		c.do(func(e *EntryBuilder) { e.AddBackfill(1, 1) })
+		c.do(publishOf("a", prioritized(RankNormal)))
+		g := c.mustGrant(1, "a", 1)
+		failed := c.now
+		c.settle(Settle{Group: 1, Repo: []byte("a"), Token: g.Token, Kind: SettleRetry, Failed: 1, RetryAfterMs: uint64(x.after)})
+		c.now = failed + x.want - 1
+		if res := c.grant(1, "a", 1); res.Code != NotReady {
+			t.Errorf("after %d ms: granted %d ms after the failure: %+v", x.after, x.want-1, res)
+		}
+		c.now++
+		c.mustGrant(1, "a", 1)
+		c.compare()
+	}
+}
+
 // A high packet that was delayed is served as one once its time has come, although
 // the lane waits in the normal queue since before.
 func TestDelayedPriority(t *testing.T) {

@@ -404,7 +404,11 @@ func (m *model) expectSettle(r *modelRepo, s *Settle) SettleOutcome {
 	case s.Kind == SettleDead:
 		reason = ReasonRejected
 	case uint64(h.attempts) < cfg.MaxAttempts:
-		h.notBefore = m.now + cfg.backoff(h.attempts, uint64(l.over[0].token))
+		delay := cfg.backoff(h.attempts, uint64(l.over[0].token))
+		if s.Kind == SettleRetry {
+			delay = max(delay, min(int64(s.RetryAfterMs), 24*60*minute))
+		}
+		h.notBefore = m.now + delay
 		return out
 	case h.silent:
 		reason = ReasonPoison

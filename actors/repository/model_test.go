@@ -264,6 +264,9 @@ func (m *model) grant(r *modelRepo, g GroupID, n int) command {
 func (m *model) settle() command {
 	r, g := m.anyRepo(), m.anyGroup()
 	s := Settle{Group: g, Repo: []byte(r.name), Kind: SettleKind(m.rng.IntN(5)), Error: []byte("boom")}
+	if m.rng.IntN(4) == 0 {
+		s.RetryAfterMs = uint64(m.rng.IntN(20_000))
+	}
 	if l := r.lanes[g]; l != nil {
 		switch s.Token = l.lease; {
 		case len(l.over) > 0 && (s.Token == 0 || m.rng.IntN(8) == 0):

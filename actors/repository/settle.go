@@ -6,6 +6,10 @@ import (
 	"unicode/utf8"
 )
 
+// maxRetryAfterMs bounds the delay that a worker may ask for: a day, as a group's
+// longest back-off.
+const maxRetryAfterMs = 24 * 60 * minute
+
 func appendLease(b []byte, l *lane) []byte {
 	b = append(b, version1)
 	b = binary.AppendUvarint(b, uint64(l.token))
@@ -17,7 +21,10 @@ func appendLease(b []byte, l *lane) []byte {
 func (m *Machine) settle(body []byte) error {
 	d := decoder{b: body}
 	s := Settle{Group: GroupID(d.uvarint()), Repo: d.bytes(), Token: Token(d.uvarint()), Through: Seq(d.uvarint())}
-	s.Kind, s.Failed, s.Error = SettleKind(d.byte()), Seq(d.uvarint()), d.bytes()
+	if s.Kind = SettleKind(d.byte()); s.Kind == settleRetryAfter {
+		s.Kind, s.RetryAfterMs = SettleRetry, d.uvarint()
+	}
+	s.Failed, s.Error = Seq(d.uvarint()), d.bytes()
 	n := d.uvarint()
 	for range n {
 		if d.err != nil {
@@ -117,7 +124,12 @@ func (m *Machine) endLease(g *group, r *repo, l *lane, s *Settle) (dead bool, er
 		l.ended[0].failed = s.Failed
 		why.Silent, why.Error = false, errorText(s.Error)
 	}
-	return m.fail(g, r, l, &x, why, uint64(token), s.Kind == SettleDead)
+	dead, err = m.fail(g, r, l, &x, why, uint64(token), s.Kind == SettleDead)
+	if after := m.logTimeMs + int64(min(s.RetryAfterMs, maxRetryAfterMs)); !dead && s.RetryAfterMs > 0 {
+		h := &l.heads[rank]
+		h.notBeforeMs = max(h.notBeforeMs, after) // never sooner than the back-off
+	}
+	return dead, err
 }
 
 // errorText cuts a worker's error text to what is kept, between two characters:

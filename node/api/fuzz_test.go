@@ -16,7 +16,7 @@ func FuzzJSON(f *testing.F) {
 	for _, seed := range []string{
 		`{"packets":[{"repo_id":"a\u00e4\ud83d\ude00\n","content":"aGk=","metadata":{"k":"v"},"position":{"producer":"p","epoch":"1","sequence":2}}]}`,
 		`{"packets":[{"priority":"low","content_encoding":1,"time_to_live":"1s","created_at":"2026-01-02T03:04:05Z","content_crc32c":5}]}`,
-		`{"settlements":[{"repo_id":"a","sequence":"1","lease_token":2,"outcome":"done","result":"-_8"}]}`,
+		`{"settlements":[{"repo_id":"a","sequence":"1","lease_token":2,"outcome":"done","result":"-_8"},{"outcome":"retry","retry_after_ms":700}]}`,
 		`{"packets":null}`, `null`, `{"packets":[{}`, `"\ud800"`, `{"a":"\`, "{\"packets\":[{\"repo_id\":\"\xff\"}]}",
 	} {
 		f.Add([]byte(seed))

@@ -186,12 +186,12 @@ func TestCallsOverGRPC(t *testing.T) {
 	}
 	settle, err := c.Settle(ctx, &waystationv1.SettleRequest{Group: "ci", Settlements: []*waystationv1.Settlement{
 		{RepoId: "a", Sequence: 1, LeaseToken: 11, Outcome: waystationv1.Outcome_DONE, Result: []byte("r")},
-		{RepoId: "b", Sequence: 2, LeaseToken: 1, Outcome: 77},
+		{RepoId: "b", Sequence: 2, LeaseToken: 1, Outcome: 77, RetryAfterMs: 5},
 	}})
 	if err != nil || settle.GetResults()[0].GetError() != nil || settle.GetResults()[1].GetError().GetCode() != actors.CodeStaleLease {
 		t.Errorf("settle: %v, %v", settle, err)
 	}
-	if got := f.delivery.lastSettle; got[0].Outcome != actors.OutcomeDone || string(got[0].Result) != "r" || got[1].Outcome != 0 {
+	if got := f.delivery.lastSettle; got[0].Outcome != actors.OutcomeDone || string(got[0].Result) != "r" || got[1].Outcome != 0 || got[1].RetryAfterMs != 5 {
 		t.Errorf("settlements: %+v", got)
 	}
 	renew, err := c.Renew(ctx, &waystationv1.RenewRequest{Group: "ci", Leases: []*waystationv1.LeaseRef{{RepoId: "a", LeaseToken: 11}, {RepoId: "a", LeaseToken: 1}}})

@@ -138,6 +138,8 @@ func (r *jsonReader) settlement(s *waystationv1.Settlement) {
 			s.Error = r.text()
 		case "result":
 			s.Result = r.bytes()
+		case "retry_after_ms":
+			s.RetryAfterMs = r.uint32()
 		default:
 			r.unknown()
 		}

@@ -339,7 +339,7 @@ func settlements(list []*waystationv1.Settlement) []actors.Settlement {
 	for i, s := range list {
 		out[i] = actors.Settlement{
 			Repo: s.GetRepoId(), Seq: repository.Seq(s.GetSequence()), Token: repository.Token(s.GetLeaseToken()),
-			Outcome: outcomeCode(s.GetOutcome()), Error: s.GetError(), Result: s.GetResult(),
+			Outcome: outcomeCode(s.GetOutcome()), Error: s.GetError(), Result: s.GetResult(), RetryAfterMs: s.GetRetryAfterMs(),
 		}
 	}
 	return out

@@ -89,7 +89,7 @@ func (c command) perform(ctx context.Context, s Streams, args []string) error {
 func commands() []command {
 	return []command{
 		{name: "send", args: "--repo R [FILE…|-]", summary: "send files, or standard input, as packets", run: runSend},
-		{name: "work", args: "--group G -- CMD", summary: "run a command for each packet of a group", run: runWork},
+		{name: "work", args: "--group G (-- CMD | --forward URL)", summary: "run a command for each packet of a group, or post it to a service", run: runWork},
 		{name: "status", args: "", summary: "show the cluster and its partitions", run: runStatus},
 		{name: "repo", args: "R", summary: "show a repository's head, backlog and cursors", run: runRepo},
 		{name: "tail", args: "R", summary: "show a repository's last packets, and follow with -f", run: runTail},

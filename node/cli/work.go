@@ -35,17 +35,19 @@ type workOptions struct {
 	concurrency, max, maxBatch int
 	lease                      time.Duration
 	exitWhenEmpty              bool
+	forward                    forwardOptions
 }
 
 func workFlags(fs *pflag.FlagSet) *workOptions {
 	o := &workOptions{}
 	fs.StringVar(&o.group, "group", "", "`group` to work for; made when there is none (required)")
-	fs.IntVar(&o.concurrency, "concurrency", 1, "commands that run at the same time, each for another repository")
+	fs.IntVar(&o.concurrency, "concurrency", 1, "commands, or requests, that run at the same time, each for another repository")
 	fs.IntVar(&o.max, "max", 0, "end after so many packets; 0: never")
 	fs.BoolVar(&o.exitWhenEmpty, "exit-when-empty", false, "end once nothing is left to do")
 	fs.StringVar(&o.name, "worker", "", "`name` of this worker: back under it, it gets its open packets again (default: random)")
 	fs.DurationVar(&o.lease, "lease", 0, "how soon another takes over when this one dies (default: the group's)")
 	fs.IntVar(&o.maxBatch, "max-batch", 0, "`packets` of one repository under one lease (default: the group's)")
+	o.forward.flags(fs)
 	return o
 }
 
@@ -67,19 +69,26 @@ func runWork(ctx context.Context, s Streams, args []string) error {
 	fs, _ := flags("work")
 	addr := addrFlag(fs)
 	o := workFlags(fs)
-	if err := parse(s, fs, args, "work --group G [flags] -- CMD [ARG…]"); err != nil {
+	if err := parse(s, fs, args, "work --group G [flags] (-- CMD [ARG…] | --forward URL)"); err != nil {
 		return helped(err)
 	}
 	argv := fs.Args()
 	switch {
 	case o.group == "":
 		return usagef("work: --group is required")
-	case len(argv) == 0:
-		return usagef("work: want a command, as in: work --group %s -- ./index.sh", o.group)
+	case o.forward.to.URL != "" && len(argv) > 0:
+		return usagef("work: want a command or --forward, not both")
+	case o.forward.to.URL == "" && o.forward.given(fs) != "":
+		return usagef("work: --%s goes with --forward", o.forward.given(fs))
+	case o.forward.to.URL == "" && len(argv) == 0:
+		return usagef("work: want a command, as in: work --group %s -- ./index.sh; or --forward URL", o.group)
 	case fs.ArgsLenAtDash() > 0:
 		return usagef("work: unknown argument %q before --", argv[0])
 	case o.concurrency < 1 || o.max < 0 || o.maxBatch < 0:
 		return usagef("work: --concurrency must be at least 1, --max and --max-batch not negative")
+	}
+	if o.forward.to.URL != "" {
+		return o.forward.run(ctx, s, *addr, o)
 	}
 	if _, err := exec.LookPath(argv[0]); err != nil {
 		return usagef("work: %v", err)

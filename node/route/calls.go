@@ -147,6 +147,7 @@ func (r *Router) settleAt(ctx context.Context, group string, p *part[actors.Sett
 func settlementProto(s *actors.Settlement) *waystationv1.Settlement {
 	return &waystationv1.Settlement{
 		RepoId: s.Repo, Sequence: uint64(s.Seq), LeaseToken: uint64(s.Token), Outcome: waystationv1.Outcome(s.Outcome), Error: s.Error, Result: s.Result,
+		RetryAfterMs: s.RetryAfterMs,
 	}
 }
 

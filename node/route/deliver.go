@@ -208,6 +208,7 @@ func (d *deliverStream) carryOut(q *peerv1.DeliverRequest) {
 			what[i] = actors.Settlement{
 				Repo: s.GetRepoId(), Seq: repository.Seq(s.GetSequence()), Token: repository.Token(s.GetLeaseToken()),
 				Outcome: actors.Outcome(max(0, min(s.GetOutcome(), 255))), Error: s.GetError(), Result: s.GetResult(),
+				RetryAfterMs: s.GetRetryAfterMs(),
 			}
 		}
 		d.session.Settle(what, func(out []actors.SettlementOutcome) {

@@ -1389,7 +1389,10 @@ type Settlement struct {
 	// Error is kept with a retry or a dead letter: at most 4 KiB.
 	Error string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	// Result is kept with done: at most 1 MiB.
-	Result        []byte `protobuf:"bytes,6,opt,name=result,proto3" json:"result,omitempty"`
+	Result []byte `protobuf:"bytes,6,opt,name=result,proto3" json:"result,omitempty"`
+	// RetryAfterMs goes with retry: not before that long, and never sooner than the
+	// group's back-off; at most 86,400,000 (a day). 0: the back-off alone.
+	RetryAfterMs  uint32 `protobuf:"varint,7,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1464,6 +1467,13 @@ func (x *Settlement) GetResult() []byte {
 		return x.Result
 	}
 	return nil
+}
+
+func (x *Settlement) GetRetryAfterMs() uint32 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
 }
 
 type SettlementResult struct {
@@ -5067,7 +5077,7 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\vaccepted_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"acceptedAt\x12\x1d\n" +
 	"\n" +
-	"redrive_of\x18\t \x01(\x04R\tredriveOf\"\xc2\x01\n" +
+	"redrive_of\x18\t \x01(\x04R\tredriveOf\"\xe8\x01\n" +
 	"\n" +
 	"Settlement\x12\x17\n" +
 	"\arepo_id\x18\x01 \x01(\tR\x06repoId\x12\x1a\n" +
@@ -5076,7 +5086,8 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"leaseToken\x120\n" +
 	"\aoutcome\x18\x04 \x01(\x0e2\x16.waystation.v1.OutcomeR\aoutcome\x12\x14\n" +
 	"\x05error\x18\x05 \x01(\tR\x05error\x12\x16\n" +
-	"\x06result\x18\x06 \x01(\fR\x06result\"s\n" +
+	"\x06result\x18\x06 \x01(\fR\x06result\x12$\n" +
+	"\x0eretry_after_ms\x18\a \x01(\rR\fretryAfterMs\"s\n" +
 	"\x10SettlementResult\x12\x17\n" +
 	"\arepo_id\x18\x01 \x01(\tR\x06repoId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12*\n" +
