@@ -151,6 +151,46 @@ func ExampleClient_Work() {
 	// 2 DEAD: not a diff
 }
 
+// A worker that needs a while to load says so before it takes packets, begins with
+// few of them, gives none more than a minute, and has a simpler way when its own
+// does not do.
+func ExampleWithFallback() {
+	relay := fakerelay.Start()
+	defer relay.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	c, err := client.Dial(ctx, "127.0.0.1:7400", client.WithDialer(relay.Dial))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Publish(ctx, &client.Packet{RepoID: "acme/api", Content: []byte("diff")}); err != nil {
+		log.Fatal(err)
+	}
+
+	review := func(context.Context, *client.Delivery) error { return errors.New("out of memory") }
+	lint := func(_ context.Context, d *client.Delivery) error {
+		d.SetResult([]byte("looks fine"))
+		return nil
+	}
+	err = c.Work(ctx, "reviewers", review,
+		client.WithWarmUp(func(context.Context) error { fmt.Println("model loaded"); return nil }),
+		client.WithSlowStart(),
+		client.WithPacketTimeout(time.Minute),
+		client.WithFallback(lint),
+		client.WithWorkerVersion("1.4.0"), client.WithWorkerWeight(2), client.WithWorkerMetadata(map[string]string{"model": "large"}),
+		client.WithMaxPackets(1))
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, s := range relay.Settled() {
+		fmt.Printf("%d %v: %s\n", s.GetSequence(), s.GetOutcome(), s.GetResult())
+	}
+	// Output:
+	// model loaded
+	// 1 DONE: {"fallback_used":true,"primary_error":"out of memory","result":"looks fine"}
+}
+
 // index stands for the work. What it writes elsewhere carries the token, so that
 // a worker that was paused for too long is refused there.
 func index(context.Context, []byte, uint64) error { return nil }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"runtime/debug"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -124,7 +123,8 @@ func (w *worker) handle(ctx context.Context, l *heldLane, d *Delivery) {
 			w.startDrain()
 		}
 		w.active = w.now()
-		if w.ahead < maxAhead || w.pending >= minFrame || w.draining {
+		grown := s.outcome == outcomeDone && w.ramp.success(w.cfg.credit)
+		if grown || w.ahead < maxAhead || w.pending >= minFrame || w.draining {
 			w.wake()
 		}
 	}()
@@ -133,23 +133,15 @@ func (w *worker) handle(ctx context.Context, l *heldLane, d *Delivery) {
 
 var errGoexit = errors.New("handler ended its goroutine")
 
-// call runs the handler; a panic becomes an error.
-func (w *worker) call(ctx context.Context, d *Delivery) (err error) {
+// call runs the handler, unless the content is damaged.
+func (w *worker) call(ctx context.Context, d *Delivery) error {
 	if d.hasCRC && crc32.Checksum(d.Content, castagnoli) != d.crc {
 		return fmt.Errorf("packet %d of %s: %w", d.Sequence, d.RepoID, ErrContentCorrupt)
 	}
 	if f := w.c.cfg.observer.OnDelivery; f != nil {
 		f(d, time.Now())
 	}
-	defer func() {
-		if v := recover(); v != nil {
-			stack := debug.Stack()
-			w.c.cfg.logger.Error("handler panicked", "group", w.cfg.group, "repo", d.RepoID,
-				"sequence", d.Sequence, "panic", v, "stack", string(stack))
-			err = fmt.Errorf("panic: %v", v)
-		}
-	}()
-	return w.h(ctx, d)
+	return w.guarded(ctx, d)
 }
 
 // settle makes a settlement of what a handler returned.
@@ -168,13 +160,16 @@ func settle(d *Delivery, err error) settlement {
 
 // message makes an error's text fit for a settlement.
 func message(err error) string {
-	s := strings.ToValidUTF8(err.Error(), "\uFFFD")
-	if len(s) <= maxError {
+	return cut(strings.ToValidUTF8(err.Error(), "\uFFFD"), maxError)
+}
+
+// cut cuts a text to n bytes, between two characters.
+func cut(s string, n int) string {
+	if len(s) <= n {
 		return s
 	}
-	s = s[:maxError]
-	for !utf8.ValidString(s) {
-		s = s[:len(s)-1]
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
 	}
-	return s
+	return s[:n]
 }

@@ -19,6 +19,9 @@ const (
 	maxTraceparent   = 128
 	maxProducer      = 128
 	maxWorkerName    = 128
+	maxWorkerVersion = 128
+	maxWorkerPairs   = 16
+	maxWorkerBytes   = 4 << 10
 	maxFrameBytes    = 4 << 20
 	maxError         = 4 << 10
 	maxResult        = 1 << 20

@@ -135,4 +135,7 @@ type Observer struct {
 	// OnSettled is called once the relay has answered a settlement; err is nil
 	// when it was accepted.
 	OnSettled func(repo string, sequence, token uint64, err error, at time.Time)
+	// OnAbandoned is called when a handler did not return although its packet timed
+	// out (WithPacketTimeout): the worker went on, its goroutine is left behind.
+	OnAbandoned func(d *Delivery, at time.Time)
 }

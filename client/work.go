@@ -36,7 +36,11 @@ func (c *Client) Work(ctx context.Context, group string, h Handler, opts ...Work
 	c.mu.Unlock()
 	defer c.workers.Done()
 	w := newWorker(ctx, c, cfg, h)
-	if err := w.run(ctx); err != nil {
+	err := w.warmUp(ctx)
+	if err == nil {
+		err = w.run(ctx)
+	}
+	if err != nil {
 		return fmt.Errorf("work %s: %w", group, err)
 	}
 	return nil
@@ -69,6 +73,7 @@ type worker struct {
 	timeout  *time.Timer   // of the drain
 	quiet    time.Duration // when the drain had only answers to wait for; 0: not yet
 	ready    bool
+	ramp     ramp
 	active   time.Duration // when there was last something to do
 
 	scan    time.Duration // when to look at the leases again
@@ -86,6 +91,9 @@ func newWorker(ctx context.Context, c *Client, cfg workConfig, h Handler) *worke
 		link: c.links[int(c.turn.Add(1))%len(c.links)], wakeup: make(chan struct{}, 1),
 	}
 	w.wanted = sync.NewCond(&w.mu)
+	if cfg.slowStart {
+		w.ramp.credit = 1
+	}
 	w.base, w.end = context.WithCancelCause(context.WithoutCancel(ctx))
 	return w
 }

@@ -138,7 +138,11 @@ func TestWorkOutcomes(t *testing.T) {
 	}
 	var got []string
 	for _, st := range r.Settled() {
-		got = append(got, fmt.Sprintf("%d %v %s%s", st.GetSequence(), st.GetOutcome(), st.GetError(), st.GetResult()))
+		text, stack, _ := strings.Cut(st.GetError(), "\n\n")
+		if strings.HasPrefix(text, "panic") && !strings.Contains(stack, "TestWorkOutcomes") {
+			t.Errorf("no stack with a panic: %q", st.GetError())
+		}
+		got = append(got, fmt.Sprintf("%d %v %s%s", st.GetSequence(), st.GetOutcome(), text, st.GetResult()))
 	}
 	want := []string{
 		"1 DONE ok", "2 RETRY not yet", "2 DONE ok", "3 DEAD parse: no such branch", "4 RETRY panic: boom", "4 DONE ok",

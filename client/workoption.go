@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -20,6 +21,13 @@ type workConfig struct {
 	idle         time.Duration
 	exitEmpty    bool
 	drainTimeout time.Duration
+	version      string
+	weight       uint32
+	metadata     map[string]string
+	warmUp       func(context.Context) error
+	timeout      time.Duration
+	fallback     Handler
+	slowStart    bool
 }
 
 func defaultWorkConfig(group string) workConfig {
@@ -58,6 +66,9 @@ func (c *workConfig) validate() error {
 	fault(c.lease != 0 && (c.lease < time.Second || c.lease > 12*time.Hour), "lease: %v is not between 1s and 12h", c.lease)
 	fault(c.maxPackets < 0, "max packets: %d is negative", c.maxPackets)
 	fault(c.idle < 0, "exit when empty: %v is negative", c.idle)
+	fault(len(c.version) > maxWorkerVersion, "worker version: %d bytes, at most %d", len(c.version), maxWorkerVersion)
+	fault(c.timeout < 0, "packet timeout: %v is negative", c.timeout)
+	errs = append(errs, checkWorkerMetadata(c.metadata))
 	fault(c.drainTimeout < 0, "drain timeout: %v is negative", c.drainTimeout)
 	return errors.Join(errs...)
 }

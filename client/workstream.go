@@ -39,6 +39,7 @@ func (w *worker) session() (ready bool, err error) {
 	_ = s.Send(&waystationv1.WorkRequest{Open: &waystationv1.WorkOpen{
 		Group: w.cfg.group, Worker: w.cfg.name, LeaseMs: clampU32(int(w.cfg.lease.Milliseconds())),
 		MaxBatch: clampU32(w.cfg.maxBatch), Credit: credit,
+		Version: w.cfg.version, Weight: w.cfg.weight, Metadata: w.cfg.metadata,
 	}}) // if that fails, the receiver learns why
 	var received error
 	broken := make(chan struct{})
@@ -73,7 +74,7 @@ func (w *worker) opened() uint32 {
 
 // credit is how many packets the worker wants to hold: no more than it may begin.
 func (w *worker) credit() uint32 {
-	n := w.cfg.credit
+	n := w.ramp.limit(w.cfg.credit)
 	if w.cfg.maxPackets > 0 {
 		n = min(n, max(1, w.cfg.maxPackets-w.ended))
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/waystation/waystation/client"
+	"github.com/waystation/waystation/node/config"
 )
 
 const (
@@ -36,6 +37,9 @@ type workOptions struct {
 	lease                      time.Duration
 	exitWhenEmpty              bool
 	forward                    forwardOptions
+	weight                     uint32
+	meta                       map[string]string
+	slowStart                  bool
 }
 
 func workFlags(fs *pflag.FlagSet) *workOptions {
@@ -47,12 +51,19 @@ func workFlags(fs *pflag.FlagSet) *workOptions {
 	fs.StringVar(&o.name, "worker", "", "`name` of this worker: back under it, it gets its open packets again (default: random)")
 	fs.DurationVar(&o.lease, "lease", 0, "how soon another takes over when this one dies (default: the group's)")
 	fs.IntVar(&o.maxBatch, "max-batch", 0, "`packets` of one repository under one lease (default: the group's)")
+	fs.Uint32Var(&o.weight, "weight", 0, "this worker's share relative to the group's others (default 1)")
+	fs.StringToStringVar(&o.meta, "meta", nil, "what to know of this worker, as `key=value`; may be given again")
+	fs.BoolVar(&o.slowStart, "slow-start", false, "begin with one packet at a time, and double that as they are done")
 	o.forward.flags(fs)
 	return o
 }
 
 func (o *workOptions) client() []client.WorkOption {
 	opts := []client.WorkOption{client.WithConcurrency(o.concurrency), client.WithMaxPackets(o.max), client.WithLease(o.lease)}
+	opts = append(opts, client.WithWorkerVersion(config.Version()), client.WithWorkerWeight(o.weight), client.WithWorkerMetadata(o.meta))
+	if o.slowStart {
+		opts = append(opts, client.WithSlowStart())
+	}
 	if o.name != "" {
 		opts = append(opts, client.WithWorkerName(o.name))
 	}

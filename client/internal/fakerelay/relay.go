@@ -80,6 +80,7 @@ type Relay struct {
 	serving  sync.WaitGroup
 	pool     *codec.Pool
 	settled  []*waystationv1.Settlement
+	opened   *waystationv1.WorkOpen
 	renewals int
 	frames   int
 }
@@ -117,6 +118,13 @@ func (r *Relay) Stop() {
 // Dial connects to the relay, whatever the target.
 func (r *Relay) Dial(ctx context.Context, _ string) (net.Conn, error) {
 	return r.listener.DialContext(ctx)
+}
+
+// Opened is what the last worker said of itself.
+func (r *Relay) Opened() *waystationv1.WorkOpen {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.opened
 }
 
 // Cut ends all streams, as a lost connection does.

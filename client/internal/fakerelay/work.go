@@ -90,6 +90,7 @@ func (r *Relay) Work(s grpc.BidiStreamingServer[waystationv1.WorkRequest, waysta
 func (r *Relay) open(o *waystationv1.WorkOpen) (*session, []*waystationv1.Delivery) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.opened = o
 	key := o.GetGroup() + "\x00" + o.GetWorker()
 	se := r.sessions[key]
 	if se == nil {
