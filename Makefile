@@ -84,7 +84,7 @@ workers-die: ## Half of the workers killed every 3 s: never two valid leases, th
 isolation: ## A stuck, a failing and a hot repository among 1,000,000: what the others make of it; HTML=isolation.html draws it
 	go run ./loadtest --scenario isolation $(if $(HTML),--html $(HTML))
 
-backlog: ## 10,000,000 packets in 1,000,000 lanes, then workers come; takes minutes, 10 GB of disk and 6 GB of memory
+backlog: ## 10,000,000 packets in 1,000,000 lanes, then workers come; takes minutes and about 3 GB of disk
 	go run ./loadtest --scenario backlog
 
 batches: ## docs/batches.svg anew: settled/s over lane depth, adaptive and fixed batches
