@@ -78,14 +78,22 @@ func (w *worker) bounded(ctx context.Context, h Handler, d *Delivery) error {
 	}()
 	hard := time.NewTimer(w.cfg.timeout + max(w.cfg.timeout/10, leastGrace))
 	defer hard.Stop()
-	select {
-	case err := <-returned:
+	finish := func(err error) error {
 		d.result = own.result
 		if err != nil && errors.Is(context.Cause(ctx), ErrPacketTimeout) {
 			err = fmt.Errorf("%w: %w", late, err)
 		}
 		return err
+	}
+	select {
+	case err := <-returned:
+		return finish(err)
 	case <-hard.C:
+	}
+	select {
+	case err := <-returned: // at the same time: on a busy machine both are there
+		return finish(err)
+	default:
 	}
 	w.c.cfg.logger.Error("handler does not return", "group", w.cfg.group, "repo", d.RepoID, "sequence", d.Sequence, "timeout", w.cfg.timeout)
 	if f := w.c.cfg.observer.OnAbandoned; f != nil {

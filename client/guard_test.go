@@ -3,10 +3,12 @@ package client
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"maps"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/waystation/waystation/client/internal/fakerelay"
@@ -31,7 +33,7 @@ func TestWorkPacketTimeout(t *testing.T) {
 			d.SetResult([]byte("too late"))
 		}
 		return nil
-	}, WithPacketTimeout(20*time.Millisecond), WithMaxPackets(3))
+	}, WithPacketTimeout(time.Second), WithMaxPackets(3))
 	close(release)
 	<-gone
 	if err != nil {
@@ -48,23 +50,28 @@ func TestWorkPacketTimeout(t *testing.T) {
 }
 
 // A handler that goes by its context is not left behind, and says what it was at.
-func TestWorkPacketTimeoutReturned(t *testing.T) {
-	r := relay(t, nil)
-	fill(r, 1, "a")
-	c := dial(t, r, WithObserver(Observer{OnAbandoned: func(*Delivery, time.Time) { t.Error("left behind") }}))
-	err := c.Work(within(t), "ci", func(ctx context.Context, d *Delivery) error {
-		if d.Attempt > 1 {
-			return nil
+func TestPacketTimeoutReturned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		left := false
+		w := &worker{cfg: workConfig{timeout: time.Minute}, c: &Client{cfg: config{
+			logger: slog.New(slog.DiscardHandler), observer: Observer{OnAbandoned: func(*Delivery, time.Time) { left = true }},
+		}}}
+		start := time.Now()
+		err := w.bounded(t.Context(), func(ctx context.Context, _ *Delivery) error {
+			<-ctx.Done()
+			return errors.New("loading the index")
+		}, &Delivery{})
+		if !errors.Is(err, ErrPacketTimeout) || !strings.Contains(err.Error(), "loading the index") || left || time.Since(start) != time.Minute {
+			t.Errorf("%v after %v, left behind: %v", err, time.Since(start), left)
 		}
-		<-ctx.Done()
-		return errors.New("loading the index")
-	}, WithPacketTimeout(10*time.Second/100), WithMaxPackets(2))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if st := r.Settled(); len(st) != 2 || !strings.Contains(st[0].GetError(), "timed out") || !strings.Contains(st[0].GetError(), "loading the index") {
-		t.Errorf("settled %v", st)
-	}
+		release := make(chan struct{})
+		start = time.Now()
+		err = w.bounded(t.Context(), func(context.Context, *Delivery) error { <-release; return nil }, &Delivery{})
+		close(release)
+		if !errors.Is(err, ErrPacketTimeout) || !left || time.Since(start) != 66*time.Second {
+			t.Errorf("%v after %v, left behind: %v", err, time.Since(start), left)
+		}
+	})
 }
 
 func TestWorkFallback(t *testing.T) {
