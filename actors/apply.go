@@ -162,7 +162,11 @@ func (p *Partition) applyLocked(e *storage.Entry, eff *repository.Effects) error
 	if err := p.machine.Apply(e.Index, e.Term, e.Data, eff); err != nil {
 		return err
 	}
-	return p.commit(eff)
+	if err := p.commit(eff); err != nil {
+		return err
+	}
+	p.watches.applied(eff)
+	return nil
 }
 
 // wrong names the partition, and marks damage as what it is to the engine.

@@ -93,6 +93,8 @@ type LanePartition interface {
 	Barrier(done func(error))
 	Leading() (term uint64, ok bool)
 	Payload(ref repository.Ref, dst []byte) ([]byte, error)
+	Watch(g repository.GroupID, repo string, rank repository.Rank, seq repository.Seq) (*Watch, error)
+	Unwatch(w *Watch)
 }
 
 // Delivery is one packet under a lease, as a worker gets it.

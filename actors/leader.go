@@ -60,6 +60,7 @@ func (p *Partition) cease(refusal *Refusal) {
 		}
 	})
 	p.mu.Unlock()
+	p.watches.endAll()
 	e.answerCommands(refusal)
 	p.refuseQueued(e, refusal)
 	p.actors.stopAll(refusal)

@@ -55,7 +55,8 @@ type Partition struct {
 	upper      []byte
 	appliedSet pool[applied]
 
-	held atomic.Pointer[func() *Refusal] // says why packets are refused
+	held    atomic.Pointer[func() *Refusal] // says why packets are refused
+	watches watches
 
 	term atomic.Uint64 // the term that intake is open for, or 0; set under mu
 
@@ -139,6 +140,9 @@ func (p *Partition) change(c leadership) {
 	}
 	p.changes = append(p.changes, c)
 	p.mu.Unlock()
+	if !c.lead {
+		p.watches.endAll()
+	}
 	p.signal()
 }
 

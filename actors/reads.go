@@ -139,12 +139,9 @@ func (d *DeliveryService) Lookup(ctx context.Context, repo string, seq repositor
 	kept := false
 	p, err := d.read(ctx, repo, func(m *repository.Machine) error {
 		if info.Seq == 0 {
-			found, _, ok, err := m.FindID(bytesOf(repo), bytesOf(id))
+			found, err := findPacket(m, repo, id)
 			if err != nil {
 				return err
-			}
-			if !ok {
-				return &Refusal{Code: CodeNotFound, Field: "packet_id", Message: "no packet of this repository had this id within the dedup window"}
 			}
 			info.Seq = found
 		}

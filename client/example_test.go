@@ -194,3 +194,31 @@ func ExampleWithFallback() {
 // index stands for the work. What it writes elsewhere carries the token, so that
 // a worker that was paused for too long is refused there.
 func index(context.Context, []byte, uint64) error { return nil }
+
+// A call is a packet, and what a worker of a group leaves with it. The same packet id
+// again, from anywhere, gets the same answer.
+func ExampleClient_Call() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	c, err := client.Dial(ctx, "127.0.0.1:7400")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+
+	answer, err := c.Call(ctx, &client.Packet{RepoID: "acme/api", PacketID: "review-4711", Content: []byte("…")}, "review")
+	var dead *client.DeadError
+	switch {
+	case errors.As(err, &dead):
+		log.Fatalf("given up after %d attempts: %s", dead.Attempts, dead.LastError)
+	case err != nil:
+		log.Fatal(err)
+	}
+	fmt.Printf("%s\n", answer.Value)
+
+	later, err := c.ResultID(ctx, "acme/api", "review-4711", "review")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(later.State, later.ExpiresAt)
+}

@@ -47,17 +47,8 @@ func (c *Calls) pull(ctx context.Context, q *waystationv1.PullRequest) (*codec.R
 	if err := c.open(); err != nil {
 		return nil, err
 	}
-	waiting, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	ended := make(chan struct{})
-	defer close(ended)
-	go func() {
-		select {
-		case <-c.health.Draining():
-			cancel(errDraining)
-		case <-ended:
-		}
-	}()
+	waiting, done := c.untilDrain(ctx)
+	defer done()
 	list, err := c.delivery.Pull(waiting, actors.PullConfig{
 		Group: q.GetGroup(), Max: q.GetMax(), WaitMs: q.GetWaitMs(), LeaseMs: q.GetLeaseMs(), Worker: q.GetWorker(),
 	})

@@ -129,6 +129,8 @@ type fakeDelivery struct {
 	session    *fakeSession
 	lastPull   actors.PullConfig
 	lastSettle []actors.Settlement
+	lastResult actors.ResultQuery
+	result     *actors.PacketResult
 	pullWaits  bool
 }
 
@@ -215,6 +217,23 @@ func (d *fakeDelivery) ReadPackets(_ context.Context, _ string, from repository.
 		return nil, 0, &actors.Refusal{Code: actors.CodeInvalidArgument, Field: "limit", Message: "must be at most 1,000"}
 	}
 	return []actors.StoredPacket{{Seq: max(from, 1), AcceptedMs: accepted, Packet: aPacket()}}, 9, d.err
+}
+
+// Result knows what became of a few packets.
+func (d *fakeDelivery) Result(ctx context.Context, q actors.ResultQuery) (*actors.PacketResult, error) {
+	d.lastResult = q
+	if d.pullWaits {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	if d.result == nil {
+		return nil, &actors.Refusal{Code: actors.CodeNotFound, Field: "sequence", Message: "no result"}
+	}
+	x := *d.result
+	if x.Seq == 0 {
+		x.Seq = q.Seq
+	}
+	return &x, d.err
 }
 
 func (d *fakeDelivery) Repository(_ context.Context, repo string) (*actors.RepositoryInfo, error) {

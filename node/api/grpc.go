@@ -44,6 +44,10 @@ func (g *GRPC) Register(r grpc.ServiceRegistrar) {
 			unary("Pull", func(ctx context.Context, q *waystationv1.PullRequest) (any, error) { return g.calls.pull(ctx, q) }),
 			unary("Settle", func(ctx context.Context, q *waystationv1.SettleRequest) (any, error) { return g.calls.settle(ctx, q) }),
 			unary("Renew", func(ctx context.Context, q *waystationv1.RenewRequest) (any, error) { return g.calls.renew(ctx, q) }),
+			unary("Call", func(ctx context.Context, q *waystationv1.CallRequest) (any, error) { return g.calls.call(ctx, q) }),
+			unary("GetResult", func(ctx context.Context, q *waystationv1.GetResultRequest) (any, error) {
+				return g.calls.result(ctx, q)
+			}),
 			unary("LookupPacket", func(ctx context.Context, q *waystationv1.LookupPacketRequest) (any, error) {
 				return g.calls.lookup(ctx, q)
 			}),

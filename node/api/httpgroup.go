@@ -85,6 +85,11 @@ func (r *jsonReader) group(name *string, s *waystationv1.GroupSettings) {
 			s.MaxBatch = new(r.uint32())
 		case key == "order_policy":
 			s.OrderPolicy = new(r.text())
+		case key == "result_ttl":
+			s.ResultTtl = durationpb.New(r.duration())
+		case key == "kind_result_ttl":
+			s.KindResultTtl = map[string]*durationpb.Duration{}
+			r.object(func(kind string) { s.KindResultTtl[kind] = durationpb.New(r.duration()) })
 		default:
 			r.unknown()
 		}
@@ -101,6 +106,9 @@ type jsonSettings struct {
 	Lease       string `json:"lease"`
 	MaxBatch    uint32 `json:"max_batch"`
 	OrderPolicy string `json:"order_policy"`
+	ResultTTL   string `json:"result_ttl"`
+	// KindResultTTL has the kinds with a time of their own.
+	KindResultTTL map[string]string `json:"kind_result_ttl,omitempty"`
 }
 
 // GroupJSON is what GET /v1/groups/{group} answers.
@@ -120,8 +128,16 @@ func GroupsJSON(list []*waystationv1.Group) any {
 func groupJSON(g *waystationv1.Group) jsonSettings {
 	s := g.GetSettings()
 	text := func(d *durationpb.Duration) string { return d.AsDuration().Round(time.Millisecond).String() }
-	return jsonSettings{
+	out := jsonSettings{
 		Name: g.GetName(), Version: g.GetVersion(), Start: s.GetStart(), MaxAttempts: s.GetMaxAttempts(), MaxBatch: s.GetMaxBatch(),
 		BackoffBase: text(s.GetBackoffBase()), BackoffMax: text(s.GetBackoffMax()), Lease: text(s.GetLease()), OrderPolicy: s.GetOrderPolicy(),
+		ResultTTL: text(s.GetResultTtl()),
 	}
+	for kind, ttl := range s.GetKindResultTtl() {
+		if out.KindResultTTL == nil {
+			out.KindResultTTL = map[string]string{}
+		}
+		out.KindResultTTL[kind] = text(ttl)
+	}
+	return out
 }

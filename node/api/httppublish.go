@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"mime"
 	"net/http"
 	"strconv"
 	"strings"
@@ -13,21 +12,8 @@ import (
 
 // publish takes one packet: as JSON, or as a body that is the content.
 func (h *HTTP) publish(w http.ResponseWriter, r *http.Request, p params) error {
-	var (
-		packet  wire.PacketFields
-		release func()
-		err     error
-	)
-	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind == "application/json" {
-		packet, release, err = h.jsonPacket(w, r, p.repo)
-	} else {
-		packet, release, err = h.rawPacket(w, r, p.repo)
-	}
+	packet, release, err := h.onePacket(w, r, p.repo)
 	if err != nil {
-		return err
-	}
-	if err := h.checkSize(&packet); err != nil {
-		release()
 		return err
 	}
 	outcomes, err := h.offer(r, []wire.PacketFields{packet}, release)

@@ -18,6 +18,7 @@ type Reads interface {
 	ReadPackets(ctx context.Context, repo string, from repository.Seq, limit uint32) ([]actors.StoredPacket, repository.Seq, error)
 	Repository(ctx context.Context, repo string) (*actors.RepositoryInfo, error)
 	DeadLetters(ctx context.Context, q actors.DeadQuery) ([]actors.DeadLetter, string, error)
+	Result(ctx context.Context, q actors.ResultQuery) (*actors.PacketResult, error)
 	EndDead(ctx context.Context, o actors.DeadOrder) (actors.DeadDone, error)
 }
 

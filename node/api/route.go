@@ -15,6 +15,7 @@ type params struct {
 	repo     string
 	group    string
 	sequence uint64
+	packet   string // its id, where it may be one
 }
 
 type handler func(w http.ResponseWriter, r *http.Request, p params) error
@@ -69,7 +70,8 @@ func (h *HTTP) match(escaped string) (methods, params, error) {
 	return methods{}, params{}, errNoRoute
 }
 
-// matchRepo reads {repo}, {repo}/packets or {repo}/packets/{sequence}.
+// matchRepo reads {repo}, {repo}/packets, {repo}/packets/{sequence}, {repo}/call or
+// {repo}/results/{packet}.
 func (h *HTTP) matchRepo(segments []string) (methods, params, error) {
 	const packets = "packets"
 	n := len(segments)
@@ -83,6 +85,12 @@ func (h *HTTP) matchRepo(segments []string) (methods, params, error) {
 				": want a whole number from 1; slashes of a repository whose name goes on behind /packets/ are written %2F")
 		}
 		return with(methods{get: h.lookup}, segments[:n-2], sequence)
+	}
+	switch {
+	case n >= 2 && segments[n-1] == "call":
+		return h.matchCall(segments)
+	case n >= 3 && segments[n-2] == "results":
+		return h.matchResult(segments[:n-2], segments[n-1])
 	}
 	return with(methods{get: h.repository}, segments, 0)
 }

@@ -90,6 +90,8 @@ func commands() []command {
 	return []command{
 		{name: "send", args: "--repo R [FILE…|-]", summary: "send files, or standard input, as packets", run: runSend},
 		{name: "work", args: "--group G (-- CMD | --forward URL)", summary: "run a command for each packet of a group, or post it to a service", run: runWork},
+		{name: "call", args: "--repo R --group G [FILE|-]", summary: "send a packet, and print what a worker of a group leaves with it", run: runCall},
+		{name: "result", args: "R PACKET --group G", summary: "print what a worker of a group left with a packet", run: runResult},
 		{name: "status", args: "", summary: "show the cluster and its partitions", run: runStatus},
 		{name: "repo", args: "R", summary: "show a repository's head, backlog and cursors", run: runRepo},
 		{name: "tail", args: "R", summary: "show a repository's last packets, and follow with -f", run: runTail},

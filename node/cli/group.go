@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/spf13/pflag"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -26,7 +29,7 @@ func groupCommands() []command {
 }
 
 // groupFlags define a group's settings; settings are those that were given.
-func groupFlags(fs *pflag.FlagSet, makes bool) (settings func() *waystationv1.GroupSettings) {
+func groupFlags(fs *pflag.FlagSet, makes bool) (settings func() (*waystationv1.GroupSettings, error)) {
 	start := new(string)
 	if makes {
 		fs.StringVar(start, "start", "", "where it `begins`: earliest (the default) or latest")
@@ -37,7 +40,9 @@ func groupFlags(fs *pflag.FlagSet, makes bool) (settings func() *waystationv1.Gr
 	lease := fs.Duration("lease", 0, "how `long` a worker may hold a repository without renewing it")
 	batch := fs.Uint32("max-batch", 0, "`packets` of one repository that a worker gets at once")
 	policy := fs.String("order-policy", "", "what becomes of a lane after a dead letter: `skip`, block or park")
-	return func() *waystationv1.GroupSettings {
+	keep := fs.Duration("result-ttl", 0, "how `long` what workers leave with a packet is kept")
+	kinds := fs.StringToString("kind-result-ttl", nil, "`kind=duration`: for packets of a kind; 0s ends it. May be given again")
+	return func() (*waystationv1.GroupSettings, error) {
 		x := &waystationv1.GroupSettings{}
 		given := map[string]func(){
 			"start":        func() { x.Start = start },
@@ -47,13 +52,24 @@ func groupFlags(fs *pflag.FlagSet, makes bool) (settings func() *waystationv1.Gr
 			"lease":        func() { x.Lease = durationpb.New(*lease) },
 			"max-batch":    func() { x.MaxBatch = batch },
 			"order-policy": func() { x.OrderPolicy = policy },
+			"result-ttl":   func() { x.ResultTtl = durationpb.New(*keep) },
 		}
 		fs.Visit(func(f *pflag.Flag) {
 			if set, ok := given[f.Name]; ok {
 				set()
 			}
 		})
-		return x
+		for kind, text := range *kinds {
+			d, err := time.ParseDuration(text)
+			if err != nil {
+				return nil, usagef("%s: --kind-result-ttl %s=%s: want a duration such as 90s or 1h30m", fs.Name(), kind, text)
+			}
+			if x.KindResultTtl == nil {
+				x.KindResultTtl = map[string]*durationpb.Duration{}
+			}
+			x.KindResultTtl[kind] = durationpb.New(d)
+		}
+		return x, nil
 	}
 }
 
@@ -71,6 +87,10 @@ func runGroupPut(ctx context.Context, s Streams, args []string, makes bool) erro
 	if fs.NArg() != 1 {
 		return usagef("%s: want one group", name)
 	}
+	given, err := settings()
+	if err != nil {
+		return err
+	}
 	n, err := look(ctx, s, *addr)
 	if err != nil {
 		return err
@@ -78,10 +98,10 @@ func runGroupPut(ctx context.Context, s Streams, args []string, makes bool) erro
 	defer n.close()
 	var g *waystationv1.Group
 	if makes {
-		answer, fault := call(ctx, n, n.CreateGroup, &waystationv1.CreateGroupRequest{Name: fs.Arg(0), Settings: settings()})
+		answer, fault := call(ctx, n, n.CreateGroup, &waystationv1.CreateGroupRequest{Name: fs.Arg(0), Settings: given})
 		g, err = answer.GetGroup(), fault
 	} else {
-		answer, fault := call(ctx, n, n.UpdateGroup, &waystationv1.UpdateGroupRequest{Name: fs.Arg(0), Settings: settings()})
+		answer, fault := call(ctx, n, n.UpdateGroup, &waystationv1.UpdateGroupRequest{Name: fs.Arg(0), Settings: given})
 		g, err = answer.GetGroup(), fault
 	}
 	if err != nil {
@@ -104,6 +124,10 @@ func showGroup(s Streams, output string, g *waystationv1.Group) error {
 		fmt.Fprintf(w, "lease\t%v\n", x.GetLease().AsDuration())
 		fmt.Fprintf(w, "max batch\t%d\n", x.GetMaxBatch())
 		fmt.Fprintf(w, "order policy\t%s\n", x.GetOrderPolicy())
+		fmt.Fprintf(w, "results kept\t%v\n", x.GetResultTtl().AsDuration())
+		for _, kind := range slices.Sorted(maps.Keys(x.GetKindResultTtl())) {
+			fmt.Fprintf(w, "  of kind %s\t%v\n", printable(kind), x.GetKindResultTtl()[kind].AsDuration())
+		}
 	})
 }
 

@@ -108,21 +108,21 @@ func (o *sendOptions) packet(fs *pflag.FlagSet) (client.Packet, error) {
 		RepoID: o.repo, PacketID: o.id, Kind: o.kind, TimeToLive: o.ttl, DeliverAfter: o.delay, CreatedAt: time.Now(),
 	}
 	if !fs.Changed("repo") {
-		return p, usagef("send: --repo is required")
+		return p, usagef("%s: --repo is required", fs.Name())
 	}
 	priority, ok := index(o.priority, "normal", "high", "low")
 	if !ok {
-		return p, usagef("send: --priority %q: want normal, high or low", o.priority)
+		return p, usagef("%s: --priority %q: want normal, high or low", fs.Name(), o.priority)
 	}
 	encoding, ok := index(o.encoding, "identity", "gzip", "zstd")
 	if !ok {
-		return p, usagef("send: --encoding %q: want identity, gzip or zstd", o.encoding)
+		return p, usagef("%s: --encoding %q: want identity, gzip or zstd", fs.Name(), o.encoding)
 	}
 	p.Priority, p.ContentEncoding = client.Priority(priority), client.ContentEncoding(encoding)
 	for _, pair := range o.meta {
 		k, v, ok := strings.Cut(pair, "=")
 		if !ok || k == "" {
-			return p, usagef("send: --meta %q: want key=value", pair)
+			return p, usagef("%s: --meta %q: want key=value", fs.Name(), pair)
 		}
 		if p.Metadata == nil {
 			p.Metadata = make(map[string]string)

@@ -113,10 +113,15 @@ func publicGroup(record meta.Group) (*waystationv1.Group, error) {
 	if err != nil {
 		return nil, err
 	}
+	kinds := map[string]*durationpb.Duration{}
+	for _, x := range c.KindTTLs {
+		kinds[x.Kind] = ofMs(x.TTLMs)
+	}
 	return &waystationv1.Group{Name: c.Name, Version: record.Version, Settings: &waystationv1.GroupSettings{
 		Start: new(c.Start.String()), MaxAttempts: new(uint32(c.MaxAttempts)), MaxBatch: new(uint32(c.MaxBatch)),
 		BackoffBase: ofMs(c.BackoffBaseMs), BackoffMax: ofMs(c.BackoffMaxMs), Lease: ofMs(c.LeaseMs),
 		OrderPolicy: new(c.OrderPolicy.String()),
+		ResultTtl:   ofMs(c.ResultTTLMs), KindResultTtl: kinds,
 	}}, nil
 }
 

@@ -3,12 +3,14 @@ package server
 import (
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/waystation/waystation/actors"
 	"github.com/waystation/waystation/actors/repository"
 	waystationv1 "github.com/waystation/waystation/messages/waystation/v1"
+	"github.com/waystation/waystation/messages/wire"
 )
 
 // The bounds of a group's settings.
@@ -19,6 +21,8 @@ const (
 	leastBackoff = time.Millisecond
 	leastLease   = time.Second
 	maxLease     = time.Hour
+	leastResult  = time.Second
+	maxResult    = 7 * 24 * time.Hour
 )
 
 // setGroup changes what s gives. The error names the field and what it may be.
@@ -34,6 +38,7 @@ func setGroup(c *repository.GroupConfig, s *waystationv1.GroupSettings, makes bo
 	x.duration("backoff_max", s.GetBackoffMax(), leastBackoff, maxBackoff, &c.BackoffMaxMs)
 	x.duration("lease", s.GetLease(), leastLease, maxLease, &c.LeaseMs)
 	x.policy(c)
+	x.results(c)
 	if x.err == nil && c.BackoffMaxMs < c.BackoffBaseMs {
 		x.refuse("backoff_max", "must be at least backoff_base, which is %v", time.Duration(c.BackoffBaseMs)*time.Millisecond)
 	}
@@ -101,4 +106,22 @@ func (x *setter) policy(c *repository.GroupConfig) {
 		}
 	}
 	x.refuse("order_policy", "must be skip, block or park")
+}
+
+// results sets how long results are kept. A kind whose time is 0 has that of all others.
+func (x *setter) results(c *repository.GroupConfig) {
+	x.duration("result_ttl", x.s.GetResultTtl(), leastResult, maxResult, &c.ResultTTLMs)
+	for kind, ttl := range x.s.GetKindResultTtl() {
+		var keep uint64
+		if ttl.GetSeconds() != 0 || ttl.GetNanos() != 0 {
+			x.duration("kind_result_ttl", ttl, leastResult, maxResult, &keep)
+		}
+		if limit := wire.DefaultLimits().Kind; kind == "" || len(kind) > limit || !utf8.ValidString(kind) {
+			x.refuse("kind_result_ttl", "%.80q: a kind is 1 to %d bytes of UTF-8", kind, limit)
+		}
+		c.SetKindTTL(kind, keep)
+	}
+	if len(c.KindTTLs) > repository.MaxKindTTLs {
+		x.refuse("kind_result_ttl", "names %d kinds: at most %d may have a time of their own", len(c.KindTTLs), repository.MaxKindTTLs)
+	}
 }

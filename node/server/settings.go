@@ -104,6 +104,7 @@ func groupSettings(s *config.Seed, name string) repository.GroupConfig {
 	c := repository.DefaultGroupConfig(name)
 	c.MaxAttempts, c.LeaseMs, c.MaxBatch = uint64(s.MaxAttempts), ms(s.Lease), uint64(s.MaxBatch)
 	c.BackoffBaseMs, c.BackoffMaxMs = ms(s.BackoffBase), ms(s.BackoffMax)
+	c.ResultTTLMs = ms(s.ResultRetention)
 	return c
 }
 

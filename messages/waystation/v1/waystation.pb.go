@@ -1388,7 +1388,7 @@ type Settlement struct {
 	Outcome    Outcome                `protobuf:"varint,4,opt,name=outcome,proto3,enum=waystation.v1.Outcome" json:"outcome,omitempty"`
 	// Error is kept with a retry or a dead letter: at most 4 KiB.
 	Error string `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
-	// Result is kept with done: at most 1 MiB.
+	// Result is kept with done: at most 1 MiB, for the group's result_ttl.
 	Result []byte `protobuf:"bytes,6,opt,name=result,proto3" json:"result,omitempty"`
 	// RetryAfterMs goes with retry: not before that long, and never sooner than the
 	// group's back-off; at most 86,400,000 (a day). 0: the back-off alone.
@@ -1970,6 +1970,369 @@ func (x *RenewResponse) GetResults() []*RenewResult {
 	return nil
 }
 
+type CallRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Packet; without a packet_id and a position the node gives it an id, which the
+	// receipt says.
+	Packet *CodePacket `protobuf:"bytes,1,opt,name=packet,proto3" json:"packet,omitempty"`
+	// Group whose worker answers. It must be there, or be made within five seconds.
+	Group string `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	// WaitMs for the answer: at most 60,000; 0: 30,000. Then the state is pending: call
+	// again under the same id, or get the result.
+	WaitMs        uint32 `protobuf:"varint,3,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallRequest) Reset() {
+	*x = CallRequest{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallRequest) ProtoMessage() {}
+
+func (x *CallRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallRequest.ProtoReflect.Descriptor instead.
+func (*CallRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *CallRequest) GetPacket() *CodePacket {
+	if x != nil {
+		return x.Packet
+	}
+	return nil
+}
+
+func (x *CallRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *CallRequest) GetWaitMs() uint32 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+type CallResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Receipt       *Receipt               `protobuf:"bytes,1,opt,name=receipt,proto3" json:"receipt,omitempty"`
+	Result        *PacketResult          `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallResponse) Reset() {
+	*x = CallResponse{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallResponse) ProtoMessage() {}
+
+func (x *CallResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallResponse.ProtoReflect.Descriptor instead.
+func (*CallResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *CallResponse) GetReceipt() *Receipt {
+	if x != nil {
+		return x.Receipt
+	}
+	return nil
+}
+
+func (x *CallResponse) GetResult() *PacketResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+type GetResultRequest struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	RepoId string                 `protobuf:"bytes,1,opt,name=repo_id,json=repoId,proto3" json:"repo_id,omitempty"`
+	Group  string                 `protobuf:"bytes,2,opt,name=group,proto3" json:"group,omitempty"`
+	// Sequence or packet_id names the packet.
+	Sequence uint64 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	PacketId string `protobuf:"bytes,4,opt,name=packet_id,json=packetId,proto3" json:"packet_id,omitempty"`
+	// WaitMs for the result, at most 60,000; 0: the answer comes at once.
+	WaitMs uint32 `protobuf:"varint,5,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"`
+	// Empty has a packet that is done, and of which nothing is kept, answered as done
+	// without a result, and not as NOT_FOUND. Call asks so.
+	Empty         bool `protobuf:"varint,6,opt,name=empty,proto3" json:"empty,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetResultRequest) Reset() {
+	*x = GetResultRequest{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetResultRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetResultRequest) ProtoMessage() {}
+
+func (x *GetResultRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetResultRequest.ProtoReflect.Descriptor instead.
+func (*GetResultRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *GetResultRequest) GetRepoId() string {
+	if x != nil {
+		return x.RepoId
+	}
+	return ""
+}
+
+func (x *GetResultRequest) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *GetResultRequest) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *GetResultRequest) GetPacketId() string {
+	if x != nil {
+		return x.PacketId
+	}
+	return ""
+}
+
+func (x *GetResultRequest) GetWaitMs() uint32 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
+func (x *GetResultRequest) GetEmpty() bool {
+	if x != nil {
+		return x.Empty
+	}
+	return false
+}
+
+type GetResultResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Result        *PacketResult          `protobuf:"bytes,1,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetResultResponse) Reset() {
+	*x = GetResultResponse{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetResultResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetResultResponse) ProtoMessage() {}
+
+func (x *GetResultResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetResultResponse.ProtoReflect.Descriptor instead.
+func (*GetResultResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *GetResultResponse) GetResult() *PacketResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+// PacketResult is what became of a packet in a group.
+type PacketResult struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	RepoId string                 `protobuf:"bytes,1,opt,name=repo_id,json=repoId,proto3" json:"repo_id,omitempty"`
+	// Sequence: of a packet that was redriven, the one that it has now.
+	Sequence uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Group    string `protobuf:"bytes,3,opt,name=group,proto3" json:"group,omitempty"`
+	// State is one of pending, done, dead.
+	State string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	// Result, when done: absent if the worker left none, or it is not kept any more.
+	Result []byte `protobuf:"bytes,5,opt,name=result,proto3,oneof" json:"result,omitempty"`
+	// ExpiresAt, of a result: log time, from which on it is not found.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// Reason, attempts and last_error, when dead: as in DeadLetter.
+	Reason        string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	Attempts      uint32 `protobuf:"varint,8,opt,name=attempts,proto3" json:"attempts,omitempty"`
+	LastError     string `protobuf:"bytes,9,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PacketResult) Reset() {
+	*x = PacketResult{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PacketResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PacketResult) ProtoMessage() {}
+
+func (x *PacketResult) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PacketResult.ProtoReflect.Descriptor instead.
+func (*PacketResult) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *PacketResult) GetRepoId() string {
+	if x != nil {
+		return x.RepoId
+	}
+	return ""
+}
+
+func (x *PacketResult) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *PacketResult) GetGroup() string {
+	if x != nil {
+		return x.Group
+	}
+	return ""
+}
+
+func (x *PacketResult) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *PacketResult) GetResult() []byte {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *PacketResult) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *PacketResult) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PacketResult) GetAttempts() uint32 {
+	if x != nil {
+		return x.Attempts
+	}
+	return 0
+}
+
+func (x *PacketResult) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
 type LookupPacketRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	RepoId string                 `protobuf:"bytes,1,opt,name=repo_id,json=repoId,proto3" json:"repo_id,omitempty"`
@@ -1982,7 +2345,7 @@ type LookupPacketRequest struct {
 
 func (x *LookupPacketRequest) Reset() {
 	*x = LookupPacketRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[26]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1994,7 +2357,7 @@ func (x *LookupPacketRequest) String() string {
 func (*LookupPacketRequest) ProtoMessage() {}
 
 func (x *LookupPacketRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[26]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2007,7 +2370,7 @@ func (x *LookupPacketRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupPacketRequest.ProtoReflect.Descriptor instead.
 func (*LookupPacketRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{26}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LookupPacketRequest) GetRepoId() string {
@@ -2043,7 +2406,7 @@ type LookupPacketResponse struct {
 
 func (x *LookupPacketResponse) Reset() {
 	*x = LookupPacketResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[27]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2055,7 +2418,7 @@ func (x *LookupPacketResponse) String() string {
 func (*LookupPacketResponse) ProtoMessage() {}
 
 func (x *LookupPacketResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[27]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2068,7 +2431,7 @@ func (x *LookupPacketResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LookupPacketResponse.ProtoReflect.Descriptor instead.
 func (*LookupPacketResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{27}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LookupPacketResponse) GetPacket() *StoredPacket {
@@ -2103,7 +2466,7 @@ type StoredPacket struct {
 
 func (x *StoredPacket) Reset() {
 	*x = StoredPacket{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[28]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2115,7 +2478,7 @@ func (x *StoredPacket) String() string {
 func (*StoredPacket) ProtoMessage() {}
 
 func (x *StoredPacket) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[28]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2128,7 +2491,7 @@ func (x *StoredPacket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StoredPacket.ProtoReflect.Descriptor instead.
 func (*StoredPacket) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{28}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StoredPacket) GetPacket() *CodePacket {
@@ -2168,7 +2531,7 @@ type PacketState struct {
 
 func (x *PacketState) Reset() {
 	*x = PacketState{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[29]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2180,7 +2543,7 @@ func (x *PacketState) String() string {
 func (*PacketState) ProtoMessage() {}
 
 func (x *PacketState) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[29]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2193,7 +2556,7 @@ func (x *PacketState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PacketState.ProtoReflect.Descriptor instead.
 func (*PacketState) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{29}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *PacketState) GetGroup() string {
@@ -2251,7 +2614,7 @@ type ReadPacketsRequest struct {
 
 func (x *ReadPacketsRequest) Reset() {
 	*x = ReadPacketsRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[30]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2263,7 +2626,7 @@ func (x *ReadPacketsRequest) String() string {
 func (*ReadPacketsRequest) ProtoMessage() {}
 
 func (x *ReadPacketsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[30]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2276,7 +2639,7 @@ func (x *ReadPacketsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadPacketsRequest.ProtoReflect.Descriptor instead.
 func (*ReadPacketsRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{30}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReadPacketsRequest) GetRepoId() string {
@@ -2311,7 +2674,7 @@ type ReadPacketsResponse struct {
 
 func (x *ReadPacketsResponse) Reset() {
 	*x = ReadPacketsResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[31]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2323,7 +2686,7 @@ func (x *ReadPacketsResponse) String() string {
 func (*ReadPacketsResponse) ProtoMessage() {}
 
 func (x *ReadPacketsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[31]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2336,7 +2699,7 @@ func (x *ReadPacketsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadPacketsResponse.ProtoReflect.Descriptor instead.
 func (*ReadPacketsResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{31}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ReadPacketsResponse) GetPackets() []*StoredPacket {
@@ -2362,7 +2725,7 @@ type OpenProducerRequest struct {
 
 func (x *OpenProducerRequest) Reset() {
 	*x = OpenProducerRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[32]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2374,7 +2737,7 @@ func (x *OpenProducerRequest) String() string {
 func (*OpenProducerRequest) ProtoMessage() {}
 
 func (x *OpenProducerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[32]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2387,7 +2750,7 @@ func (x *OpenProducerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenProducerRequest.ProtoReflect.Descriptor instead.
 func (*OpenProducerRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{32}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *OpenProducerRequest) GetProducer() string {
@@ -2407,7 +2770,7 @@ type OpenProducerResponse struct {
 
 func (x *OpenProducerResponse) Reset() {
 	*x = OpenProducerResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[33]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2419,7 +2782,7 @@ func (x *OpenProducerResponse) String() string {
 func (*OpenProducerResponse) ProtoMessage() {}
 
 func (x *OpenProducerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[33]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2432,7 +2795,7 @@ func (x *OpenProducerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenProducerResponse.ProtoReflect.Descriptor instead.
 func (*OpenProducerResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{33}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *OpenProducerResponse) GetProducer() string {
@@ -2458,7 +2821,7 @@ type GetRepositoryRequest struct {
 
 func (x *GetRepositoryRequest) Reset() {
 	*x = GetRepositoryRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[34]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2470,7 +2833,7 @@ func (x *GetRepositoryRequest) String() string {
 func (*GetRepositoryRequest) ProtoMessage() {}
 
 func (x *GetRepositoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[34]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2483,7 +2846,7 @@ func (x *GetRepositoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRepositoryRequest.ProtoReflect.Descriptor instead.
 func (*GetRepositoryRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{34}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *GetRepositoryRequest) GetRepoId() string {
@@ -2510,7 +2873,7 @@ type GetRepositoryResponse struct {
 
 func (x *GetRepositoryResponse) Reset() {
 	*x = GetRepositoryResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[35]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2522,7 +2885,7 @@ func (x *GetRepositoryResponse) String() string {
 func (*GetRepositoryResponse) ProtoMessage() {}
 
 func (x *GetRepositoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[35]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2535,7 +2898,7 @@ func (x *GetRepositoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRepositoryResponse.ProtoReflect.Descriptor instead.
 func (*GetRepositoryResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{35}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *GetRepositoryResponse) GetRepoId() string {
@@ -2605,7 +2968,7 @@ type GroupCursor struct {
 
 func (x *GroupCursor) Reset() {
 	*x = GroupCursor{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[36]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2617,7 +2980,7 @@ func (x *GroupCursor) String() string {
 func (*GroupCursor) ProtoMessage() {}
 
 func (x *GroupCursor) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[36]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2630,7 +2993,7 @@ func (x *GroupCursor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupCursor.ProtoReflect.Descriptor instead.
 func (*GroupCursor) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{36}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *GroupCursor) GetGroup() string {
@@ -2694,7 +3057,7 @@ type Cursors struct {
 
 func (x *Cursors) Reset() {
 	*x = Cursors{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[37]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2706,7 +3069,7 @@ func (x *Cursors) String() string {
 func (*Cursors) ProtoMessage() {}
 
 func (x *Cursors) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[37]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2719,7 +3082,7 @@ func (x *Cursors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cursors.ProtoReflect.Descriptor instead.
 func (*Cursors) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{37}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *Cursors) GetHigh() uint64 {
@@ -2760,7 +3123,7 @@ type ListDeadLettersRequest struct {
 
 func (x *ListDeadLettersRequest) Reset() {
 	*x = ListDeadLettersRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[38]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2772,7 +3135,7 @@ func (x *ListDeadLettersRequest) String() string {
 func (*ListDeadLettersRequest) ProtoMessage() {}
 
 func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[38]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2785,7 +3148,7 @@ func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{38}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ListDeadLettersRequest) GetGroup() string {
@@ -2848,7 +3211,7 @@ type ListDeadLettersResponse struct {
 
 func (x *ListDeadLettersResponse) Reset() {
 	*x = ListDeadLettersResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[39]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2860,7 +3223,7 @@ func (x *ListDeadLettersResponse) String() string {
 func (*ListDeadLettersResponse) ProtoMessage() {}
 
 func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[39]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2873,7 +3236,7 @@ func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{39}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ListDeadLettersResponse) GetDead() []*DeadLetter {
@@ -2910,7 +3273,7 @@ type DeadLetter struct {
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[40]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2922,7 +3285,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[40]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2935,7 +3298,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{40}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *DeadLetter) GetRepoId() string {
@@ -3014,7 +3377,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3026,7 +3389,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[41]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3039,7 +3402,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{41}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Failure) GetAt() *timestamppb.Timestamp {
@@ -3088,7 +3451,7 @@ type RedriveDeadLettersRequest struct {
 
 func (x *RedriveDeadLettersRequest) Reset() {
 	*x = RedriveDeadLettersRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3100,7 +3463,7 @@ func (x *RedriveDeadLettersRequest) String() string {
 func (*RedriveDeadLettersRequest) ProtoMessage() {}
 
 func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[42]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3113,7 +3476,7 @@ func (x *RedriveDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*RedriveDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{42}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RedriveDeadLettersRequest) GetGroup() string {
@@ -3192,7 +3555,7 @@ type RedriveDeadLettersResponse struct {
 
 func (x *RedriveDeadLettersResponse) Reset() {
 	*x = RedriveDeadLettersResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[43]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3204,7 +3567,7 @@ func (x *RedriveDeadLettersResponse) String() string {
 func (*RedriveDeadLettersResponse) ProtoMessage() {}
 
 func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[43]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3217,7 +3580,7 @@ func (x *RedriveDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedriveDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*RedriveDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{43}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *RedriveDeadLettersResponse) GetRedriven() uint64 {
@@ -3258,7 +3621,7 @@ type DiscardDeadLettersRequest struct {
 
 func (x *DiscardDeadLettersRequest) Reset() {
 	*x = DiscardDeadLettersRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[44]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3270,7 +3633,7 @@ func (x *DiscardDeadLettersRequest) String() string {
 func (*DiscardDeadLettersRequest) ProtoMessage() {}
 
 func (x *DiscardDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[44]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3283,7 +3646,7 @@ func (x *DiscardDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*DiscardDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{44}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *DiscardDeadLettersRequest) GetGroup() string {
@@ -3353,7 +3716,7 @@ type DiscardDeadLettersResponse struct {
 
 func (x *DiscardDeadLettersResponse) Reset() {
 	*x = DiscardDeadLettersResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[45]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3365,7 +3728,7 @@ func (x *DiscardDeadLettersResponse) String() string {
 func (*DiscardDeadLettersResponse) ProtoMessage() {}
 
 func (x *DiscardDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[45]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3378,7 +3741,7 @@ func (x *DiscardDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*DiscardDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{45}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *DiscardDeadLettersResponse) GetDiscarded() uint64 {
@@ -3419,14 +3782,20 @@ type GroupSettings struct {
 	// MaxBatch: packets of one repository that a worker gets at once; 1 to 1,024.
 	MaxBatch *uint32 `protobuf:"varint,6,opt,name=max_batch,json=maxBatch,proto3,oneof" json:"max_batch,omitempty"`
 	// OrderPolicy: what becomes of a lane after a dead letter: skip, block or park.
-	OrderPolicy   *string `protobuf:"bytes,7,opt,name=order_policy,json=orderPolicy,proto3,oneof" json:"order_policy,omitempty"`
+	OrderPolicy *string `protobuf:"bytes,7,opt,name=order_policy,json=orderPolicy,proto3,oneof" json:"order_policy,omitempty"`
+	// ResultTtl: how long what workers leave with a packet is kept, from when it is
+	// settled; 1 s to 7 days.
+	ResultTtl *durationpb.Duration `protobuf:"bytes,20,opt,name=result_ttl,json=resultTtl,proto3" json:"result_ttl,omitempty"`
+	// KindResultTtl: for packets of these kinds, at most 64; 0 ends it. Kinds that are
+	// not named stay as they are.
+	KindResultTtl map[string]*durationpb.Duration `protobuf:"bytes,21,rep,name=kind_result_ttl,json=kindResultTtl,proto3" json:"kind_result_ttl,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GroupSettings) Reset() {
 	*x = GroupSettings{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3438,7 +3807,7 @@ func (x *GroupSettings) String() string {
 func (*GroupSettings) ProtoMessage() {}
 
 func (x *GroupSettings) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[46]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3451,7 +3820,7 @@ func (x *GroupSettings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupSettings.ProtoReflect.Descriptor instead.
 func (*GroupSettings) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{46}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *GroupSettings) GetStart() string {
@@ -3503,6 +3872,20 @@ func (x *GroupSettings) GetOrderPolicy() string {
 	return ""
 }
 
+func (x *GroupSettings) GetResultTtl() *durationpb.Duration {
+	if x != nil {
+		return x.ResultTtl
+	}
+	return nil
+}
+
+func (x *GroupSettings) GetKindResultTtl() map[string]*durationpb.Duration {
+	if x != nil {
+		return x.KindResultTtl
+	}
+	return nil
+}
+
 type Group struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -3515,7 +3898,7 @@ type Group struct {
 
 func (x *Group) Reset() {
 	*x = Group{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3527,7 +3910,7 @@ func (x *Group) String() string {
 func (*Group) ProtoMessage() {}
 
 func (x *Group) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[47]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3540,7 +3923,7 @@ func (x *Group) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Group.ProtoReflect.Descriptor instead.
 func (*Group) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{47}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *Group) GetName() string {
@@ -3574,7 +3957,7 @@ type CreateGroupRequest struct {
 
 func (x *CreateGroupRequest) Reset() {
 	*x = CreateGroupRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3586,7 +3969,7 @@ func (x *CreateGroupRequest) String() string {
 func (*CreateGroupRequest) ProtoMessage() {}
 
 func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[48]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3599,7 +3982,7 @@ func (x *CreateGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupRequest.ProtoReflect.Descriptor instead.
 func (*CreateGroupRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{48}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CreateGroupRequest) GetName() string {
@@ -3625,7 +4008,7 @@ type CreateGroupResponse struct {
 
 func (x *CreateGroupResponse) Reset() {
 	*x = CreateGroupResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3637,7 +4020,7 @@ func (x *CreateGroupResponse) String() string {
 func (*CreateGroupResponse) ProtoMessage() {}
 
 func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[49]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3650,7 +4033,7 @@ func (x *CreateGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateGroupResponse.ProtoReflect.Descriptor instead.
 func (*CreateGroupResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{49}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CreateGroupResponse) GetGroup() *Group {
@@ -3670,7 +4053,7 @@ type UpdateGroupRequest struct {
 
 func (x *UpdateGroupRequest) Reset() {
 	*x = UpdateGroupRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3682,7 +4065,7 @@ func (x *UpdateGroupRequest) String() string {
 func (*UpdateGroupRequest) ProtoMessage() {}
 
 func (x *UpdateGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[50]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3695,7 +4078,7 @@ func (x *UpdateGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateGroupRequest.ProtoReflect.Descriptor instead.
 func (*UpdateGroupRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{50}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *UpdateGroupRequest) GetName() string {
@@ -3721,7 +4104,7 @@ type UpdateGroupResponse struct {
 
 func (x *UpdateGroupResponse) Reset() {
 	*x = UpdateGroupResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3733,7 +4116,7 @@ func (x *UpdateGroupResponse) String() string {
 func (*UpdateGroupResponse) ProtoMessage() {}
 
 func (x *UpdateGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[51]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3746,7 +4129,7 @@ func (x *UpdateGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateGroupResponse.ProtoReflect.Descriptor instead.
 func (*UpdateGroupResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{51}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *UpdateGroupResponse) GetGroup() *Group {
@@ -3764,7 +4147,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3776,7 +4159,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[52]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3789,7 +4172,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{52}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{57}
 }
 
 type ListGroupsResponse struct {
@@ -3801,7 +4184,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3813,7 +4196,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[53]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3826,7 +4209,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{53}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*Group {
@@ -3844,7 +4227,7 @@ type DescribeClusterRequest struct {
 
 func (x *DescribeClusterRequest) Reset() {
 	*x = DescribeClusterRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3856,7 +4239,7 @@ func (x *DescribeClusterRequest) String() string {
 func (*DescribeClusterRequest) ProtoMessage() {}
 
 func (x *DescribeClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[54]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3869,7 +4252,7 @@ func (x *DescribeClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeClusterRequest.ProtoReflect.Descriptor instead.
 func (*DescribeClusterRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{54}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{59}
 }
 
 type DescribeClusterResponse struct {
@@ -3892,7 +4275,7 @@ type DescribeClusterResponse struct {
 
 func (x *DescribeClusterResponse) Reset() {
 	*x = DescribeClusterResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[55]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3904,7 +4287,7 @@ func (x *DescribeClusterResponse) String() string {
 func (*DescribeClusterResponse) ProtoMessage() {}
 
 func (x *DescribeClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[55]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3917,7 +4300,7 @@ func (x *DescribeClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeClusterResponse.ProtoReflect.Descriptor instead.
 func (*DescribeClusterResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{55}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *DescribeClusterResponse) GetClusterId() string {
@@ -3980,7 +4363,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[56]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3992,7 +4375,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[56]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4005,7 +4388,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{56}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *Operation) GetAt() *timestamppb.Timestamp {
@@ -4034,7 +4417,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4046,7 +4429,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4059,7 +4442,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{57}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *DrainNodeRequest) GetNode() string {
@@ -4084,7 +4467,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[58]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4096,7 +4479,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[58]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4109,7 +4492,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{58}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{63}
 }
 
 type RemoveNodeRequest struct {
@@ -4122,7 +4505,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[59]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4134,7 +4517,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[59]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4147,7 +4530,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{59}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *RemoveNodeRequest) GetNode() string {
@@ -4165,7 +4548,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[60]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4177,7 +4560,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[60]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4190,7 +4573,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{60}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{65}
 }
 
 type Node struct {
@@ -4210,7 +4593,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[61]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4222,7 +4605,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[61]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4235,7 +4618,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{61}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *Node) GetId() string {
@@ -4306,7 +4689,7 @@ type Addresses struct {
 
 func (x *Addresses) Reset() {
 	*x = Addresses{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[62]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4318,7 +4701,7 @@ func (x *Addresses) String() string {
 func (*Addresses) ProtoMessage() {}
 
 func (x *Addresses) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[62]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4331,7 +4714,7 @@ func (x *Addresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Addresses.ProtoReflect.Descriptor instead.
 func (*Addresses) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{62}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *Addresses) GetGrpc() string {
@@ -4380,7 +4763,7 @@ type Partition struct {
 
 func (x *Partition) Reset() {
 	*x = Partition{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[63]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4392,7 +4775,7 @@ func (x *Partition) String() string {
 func (*Partition) ProtoMessage() {}
 
 func (x *Partition) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[63]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4405,7 +4788,7 @@ func (x *Partition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partition.ProtoReflect.Descriptor instead.
 func (*Partition) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{63}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Partition) GetId() uint32 {
@@ -4467,7 +4850,7 @@ type VerifyClusterRequest struct {
 
 func (x *VerifyClusterRequest) Reset() {
 	*x = VerifyClusterRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[64]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4479,7 +4862,7 @@ func (x *VerifyClusterRequest) String() string {
 func (*VerifyClusterRequest) ProtoMessage() {}
 
 func (x *VerifyClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[64]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4492,7 +4875,7 @@ func (x *VerifyClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyClusterRequest.ProtoReflect.Descriptor instead.
 func (*VerifyClusterRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{64}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *VerifyClusterRequest) GetLimitMs() uint32 {
@@ -4512,7 +4895,7 @@ type VerifyClusterResponse struct {
 
 func (x *VerifyClusterResponse) Reset() {
 	*x = VerifyClusterResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[65]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4524,7 +4907,7 @@ func (x *VerifyClusterResponse) String() string {
 func (*VerifyClusterResponse) ProtoMessage() {}
 
 func (x *VerifyClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[65]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4537,7 +4920,7 @@ func (x *VerifyClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyClusterResponse.ProtoReflect.Descriptor instead.
 func (*VerifyClusterResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{65}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *VerifyClusterResponse) GetGroups() []*VerifiedGroup {
@@ -4565,7 +4948,7 @@ type VerifiedGroup struct {
 
 func (x *VerifiedGroup) Reset() {
 	*x = VerifiedGroup{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[66]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4577,7 +4960,7 @@ func (x *VerifiedGroup) String() string {
 func (*VerifiedGroup) ProtoMessage() {}
 
 func (x *VerifiedGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[66]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4590,7 +4973,7 @@ func (x *VerifiedGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifiedGroup.ProtoReflect.Descriptor instead.
 func (*VerifiedGroup) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{66}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *VerifiedGroup) GetMeta() bool {
@@ -4650,7 +5033,7 @@ type VerifiedReplica struct {
 
 func (x *VerifiedReplica) Reset() {
 	*x = VerifiedReplica{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[67]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4662,7 +5045,7 @@ func (x *VerifiedReplica) String() string {
 func (*VerifiedReplica) ProtoMessage() {}
 
 func (x *VerifiedReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[67]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4675,7 +5058,7 @@ func (x *VerifiedReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifiedReplica.ProtoReflect.Descriptor instead.
 func (*VerifiedReplica) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{67}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *VerifiedReplica) GetNode() string {
@@ -4758,7 +5141,7 @@ type ExportGroupRequest struct {
 
 func (x *ExportGroupRequest) Reset() {
 	*x = ExportGroupRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[68]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4770,7 +5153,7 @@ func (x *ExportGroupRequest) String() string {
 func (*ExportGroupRequest) ProtoMessage() {}
 
 func (x *ExportGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[68]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4783,7 +5166,7 @@ func (x *ExportGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportGroupRequest.ProtoReflect.Descriptor instead.
 func (*ExportGroupRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{68}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *ExportGroupRequest) GetGroup() uint32 {
@@ -4804,7 +5187,7 @@ type ExportGroupResponse struct {
 
 func (x *ExportGroupResponse) Reset() {
 	*x = ExportGroupResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[69]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4816,7 +5199,7 @@ func (x *ExportGroupResponse) String() string {
 func (*ExportGroupResponse) ProtoMessage() {}
 
 func (x *ExportGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[69]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4829,7 +5212,7 @@ func (x *ExportGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportGroupResponse.ProtoReflect.Descriptor instead.
 func (*ExportGroupResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{69}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *ExportGroupResponse) GetHead() *GroupHead {
@@ -4869,7 +5252,7 @@ type GroupHead struct {
 
 func (x *GroupHead) Reset() {
 	*x = GroupHead{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[70]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4881,7 +5264,7 @@ func (x *GroupHead) String() string {
 func (*GroupHead) ProtoMessage() {}
 
 func (x *GroupHead) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[70]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4894,7 +5277,7 @@ func (x *GroupHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupHead.ProtoReflect.Descriptor instead.
 func (*GroupHead) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{70}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *GroupHead) GetClusterId() []byte {
@@ -5121,7 +5504,36 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12/\n" +
 	"\x06leases\x18\x02 \x03(\v2\x17.waystation.v1.LeaseRefR\x06leases\"E\n" +
 	"\rRenewResponse\x124\n" +
-	"\aresults\x18\x01 \x03(\v2\x1a.waystation.v1.RenewResultR\aresults\"g\n" +
+	"\aresults\x18\x01 \x03(\v2\x1a.waystation.v1.RenewResultR\aresults\"o\n" +
+	"\vCallRequest\x121\n" +
+	"\x06packet\x18\x01 \x01(\v2\x19.waystation.v1.CodePacketR\x06packet\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x17\n" +
+	"\await_ms\x18\x03 \x01(\rR\x06waitMs\"u\n" +
+	"\fCallResponse\x120\n" +
+	"\areceipt\x18\x01 \x01(\v2\x16.waystation.v1.ReceiptR\areceipt\x123\n" +
+	"\x06result\x18\x02 \x01(\v2\x1b.waystation.v1.PacketResultR\x06result\"\xa9\x01\n" +
+	"\x10GetResultRequest\x12\x17\n" +
+	"\arepo_id\x18\x01 \x01(\tR\x06repoId\x12\x14\n" +
+	"\x05group\x18\x02 \x01(\tR\x05group\x12\x1a\n" +
+	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x1b\n" +
+	"\tpacket_id\x18\x04 \x01(\tR\bpacketId\x12\x17\n" +
+	"\await_ms\x18\x05 \x01(\rR\x06waitMs\x12\x14\n" +
+	"\x05empty\x18\x06 \x01(\bR\x05empty\"H\n" +
+	"\x11GetResultResponse\x123\n" +
+	"\x06result\x18\x01 \x01(\v2\x1b.waystation.v1.PacketResultR\x06result\"\xa5\x02\n" +
+	"\fPacketResult\x12\x17\n" +
+	"\arepo_id\x18\x01 \x01(\tR\x06repoId\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x14\n" +
+	"\x05group\x18\x03 \x01(\tR\x05group\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x1b\n" +
+	"\x06result\x18\x05 \x01(\fH\x00R\x06result\x88\x01\x01\x129\n" +
+	"\n" +
+	"expires_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x1a\n" +
+	"\battempts\x18\b \x01(\rR\battempts\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\t \x01(\tR\tlastErrorB\t\n" +
+	"\a_result\"g\n" +
 	"\x13LookupPacketRequest\x12\x17\n" +
 	"\arepo_id\x18\x01 \x01(\tR\x06repoId\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x1b\n" +
@@ -5232,7 +5644,7 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x1aDiscardDeadLettersResponse\x12\x1c\n" +
 	"\tdiscarded\x18\x01 \x01(\x04R\tdiscarded\x12\x16\n" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12\x16\n" +
-	"\x06looked\x18\x03 \x01(\x04R\x06looked\"\x81\x03\n" +
+	"\x06looked\x18\x03 \x01(\x04R\x06looked\"\xf1\x04\n" +
 	"\rGroupSettings\x12\x19\n" +
 	"\x05start\x18\x01 \x01(\tH\x00R\x05start\x88\x01\x01\x12&\n" +
 	"\fmax_attempts\x18\x02 \x01(\rH\x01R\vmaxAttempts\x88\x01\x01\x12<\n" +
@@ -5241,7 +5653,13 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"backoffMax\x12/\n" +
 	"\x05lease\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x05lease\x12 \n" +
 	"\tmax_batch\x18\x06 \x01(\rH\x02R\bmaxBatch\x88\x01\x01\x12&\n" +
-	"\forder_policy\x18\a \x01(\tH\x03R\vorderPolicy\x88\x01\x01B\b\n" +
+	"\forder_policy\x18\a \x01(\tH\x03R\vorderPolicy\x88\x01\x01\x128\n" +
+	"\n" +
+	"result_ttl\x18\x14 \x01(\v2\x19.google.protobuf.DurationR\tresultTtl\x12W\n" +
+	"\x0fkind_result_ttl\x18\x15 \x03(\v2/.waystation.v1.GroupSettings.KindResultTtlEntryR\rkindResultTtl\x1a[\n" +
+	"\x12KindResultTtlEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12/\n" +
+	"\x05value\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05value:\x028\x01B\b\n" +
 	"\x06_startB\x0f\n" +
 	"\r_max_attemptsB\f\n" +
 	"\n" +
@@ -5365,7 +5783,7 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04DONE\x10\x01\x12\t\n" +
 	"\x05RETRY\x10\x02\x12\b\n" +
-	"\x04DEAD\x10\x032\x9b\x0e\n" +
+	"\x04DEAD\x10\x032\xac\x0f\n" +
 	"\n" +
 	"Waystation\x12H\n" +
 	"\aPublish\x12\x1d.waystation.v1.PublishRequest\x1a\x1e.waystation.v1.PublishResponse\x12^\n" +
@@ -5373,7 +5791,9 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x04Work\x12\x1a.waystation.v1.WorkRequest\x1a\x1b.waystation.v1.WorkResponse(\x010\x01\x12?\n" +
 	"\x04Pull\x12\x1a.waystation.v1.PullRequest\x1a\x1b.waystation.v1.PullResponse\x12E\n" +
 	"\x06Settle\x12\x1c.waystation.v1.SettleRequest\x1a\x1d.waystation.v1.SettleResponse\x12B\n" +
-	"\x05Renew\x12\x1b.waystation.v1.RenewRequest\x1a\x1c.waystation.v1.RenewResponse\x12W\n" +
+	"\x05Renew\x12\x1b.waystation.v1.RenewRequest\x1a\x1c.waystation.v1.RenewResponse\x12?\n" +
+	"\x04Call\x12\x1a.waystation.v1.CallRequest\x1a\x1b.waystation.v1.CallResponse\x12N\n" +
+	"\tGetResult\x12\x1f.waystation.v1.GetResultRequest\x1a .waystation.v1.GetResultResponse\x12W\n" +
 	"\fLookupPacket\x12\".waystation.v1.LookupPacketRequest\x1a#.waystation.v1.LookupPacketResponse\x12T\n" +
 	"\vReadPackets\x12!.waystation.v1.ReadPacketsRequest\x1a\".waystation.v1.ReadPacketsResponse\x12W\n" +
 	"\fOpenProducer\x12\".waystation.v1.OpenProducerRequest\x1a#.waystation.v1.OpenProducerResponse\x12Z\n" +
@@ -5405,7 +5825,7 @@ func file_waystation_v1_waystation_proto_rawDescGZIP() []byte {
 }
 
 var file_waystation_v1_waystation_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 73)
+var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
 var file_waystation_v1_waystation_proto_goTypes = []any{
 	(Priority)(0),                      // 0: waystation.v1.Priority
 	(ContentEncoding)(0),               // 1: waystation.v1.ContentEncoding
@@ -5436,175 +5856,193 @@ var file_waystation_v1_waystation_proto_goTypes = []any{
 	(*SettleResponse)(nil),             // 26: waystation.v1.SettleResponse
 	(*RenewRequest)(nil),               // 27: waystation.v1.RenewRequest
 	(*RenewResponse)(nil),              // 28: waystation.v1.RenewResponse
-	(*LookupPacketRequest)(nil),        // 29: waystation.v1.LookupPacketRequest
-	(*LookupPacketResponse)(nil),       // 30: waystation.v1.LookupPacketResponse
-	(*StoredPacket)(nil),               // 31: waystation.v1.StoredPacket
-	(*PacketState)(nil),                // 32: waystation.v1.PacketState
-	(*ReadPacketsRequest)(nil),         // 33: waystation.v1.ReadPacketsRequest
-	(*ReadPacketsResponse)(nil),        // 34: waystation.v1.ReadPacketsResponse
-	(*OpenProducerRequest)(nil),        // 35: waystation.v1.OpenProducerRequest
-	(*OpenProducerResponse)(nil),       // 36: waystation.v1.OpenProducerResponse
-	(*GetRepositoryRequest)(nil),       // 37: waystation.v1.GetRepositoryRequest
-	(*GetRepositoryResponse)(nil),      // 38: waystation.v1.GetRepositoryResponse
-	(*GroupCursor)(nil),                // 39: waystation.v1.GroupCursor
-	(*Cursors)(nil),                    // 40: waystation.v1.Cursors
-	(*ListDeadLettersRequest)(nil),     // 41: waystation.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil),    // 42: waystation.v1.ListDeadLettersResponse
-	(*DeadLetter)(nil),                 // 43: waystation.v1.DeadLetter
-	(*Failure)(nil),                    // 44: waystation.v1.Failure
-	(*RedriveDeadLettersRequest)(nil),  // 45: waystation.v1.RedriveDeadLettersRequest
-	(*RedriveDeadLettersResponse)(nil), // 46: waystation.v1.RedriveDeadLettersResponse
-	(*DiscardDeadLettersRequest)(nil),  // 47: waystation.v1.DiscardDeadLettersRequest
-	(*DiscardDeadLettersResponse)(nil), // 48: waystation.v1.DiscardDeadLettersResponse
-	(*GroupSettings)(nil),              // 49: waystation.v1.GroupSettings
-	(*Group)(nil),                      // 50: waystation.v1.Group
-	(*CreateGroupRequest)(nil),         // 51: waystation.v1.CreateGroupRequest
-	(*CreateGroupResponse)(nil),        // 52: waystation.v1.CreateGroupResponse
-	(*UpdateGroupRequest)(nil),         // 53: waystation.v1.UpdateGroupRequest
-	(*UpdateGroupResponse)(nil),        // 54: waystation.v1.UpdateGroupResponse
-	(*ListGroupsRequest)(nil),          // 55: waystation.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),         // 56: waystation.v1.ListGroupsResponse
-	(*DescribeClusterRequest)(nil),     // 57: waystation.v1.DescribeClusterRequest
-	(*DescribeClusterResponse)(nil),    // 58: waystation.v1.DescribeClusterResponse
-	(*Operation)(nil),                  // 59: waystation.v1.Operation
-	(*DrainNodeRequest)(nil),           // 60: waystation.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),          // 61: waystation.v1.DrainNodeResponse
-	(*RemoveNodeRequest)(nil),          // 62: waystation.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 63: waystation.v1.RemoveNodeResponse
-	(*Node)(nil),                       // 64: waystation.v1.Node
-	(*Addresses)(nil),                  // 65: waystation.v1.Addresses
-	(*Partition)(nil),                  // 66: waystation.v1.Partition
-	(*VerifyClusterRequest)(nil),       // 67: waystation.v1.VerifyClusterRequest
-	(*VerifyClusterResponse)(nil),      // 68: waystation.v1.VerifyClusterResponse
-	(*VerifiedGroup)(nil),              // 69: waystation.v1.VerifiedGroup
-	(*VerifiedReplica)(nil),            // 70: waystation.v1.VerifiedReplica
-	(*ExportGroupRequest)(nil),         // 71: waystation.v1.ExportGroupRequest
-	(*ExportGroupResponse)(nil),        // 72: waystation.v1.ExportGroupResponse
-	(*GroupHead)(nil),                  // 73: waystation.v1.GroupHead
-	nil,                                // 74: waystation.v1.CodePacket.MetadataEntry
-	nil,                                // 75: waystation.v1.WorkOpen.MetadataEntry
-	(*durationpb.Duration)(nil),        // 76: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 77: google.protobuf.Timestamp
+	(*CallRequest)(nil),                // 29: waystation.v1.CallRequest
+	(*CallResponse)(nil),               // 30: waystation.v1.CallResponse
+	(*GetResultRequest)(nil),           // 31: waystation.v1.GetResultRequest
+	(*GetResultResponse)(nil),          // 32: waystation.v1.GetResultResponse
+	(*PacketResult)(nil),               // 33: waystation.v1.PacketResult
+	(*LookupPacketRequest)(nil),        // 34: waystation.v1.LookupPacketRequest
+	(*LookupPacketResponse)(nil),       // 35: waystation.v1.LookupPacketResponse
+	(*StoredPacket)(nil),               // 36: waystation.v1.StoredPacket
+	(*PacketState)(nil),                // 37: waystation.v1.PacketState
+	(*ReadPacketsRequest)(nil),         // 38: waystation.v1.ReadPacketsRequest
+	(*ReadPacketsResponse)(nil),        // 39: waystation.v1.ReadPacketsResponse
+	(*OpenProducerRequest)(nil),        // 40: waystation.v1.OpenProducerRequest
+	(*OpenProducerResponse)(nil),       // 41: waystation.v1.OpenProducerResponse
+	(*GetRepositoryRequest)(nil),       // 42: waystation.v1.GetRepositoryRequest
+	(*GetRepositoryResponse)(nil),      // 43: waystation.v1.GetRepositoryResponse
+	(*GroupCursor)(nil),                // 44: waystation.v1.GroupCursor
+	(*Cursors)(nil),                    // 45: waystation.v1.Cursors
+	(*ListDeadLettersRequest)(nil),     // 46: waystation.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),    // 47: waystation.v1.ListDeadLettersResponse
+	(*DeadLetter)(nil),                 // 48: waystation.v1.DeadLetter
+	(*Failure)(nil),                    // 49: waystation.v1.Failure
+	(*RedriveDeadLettersRequest)(nil),  // 50: waystation.v1.RedriveDeadLettersRequest
+	(*RedriveDeadLettersResponse)(nil), // 51: waystation.v1.RedriveDeadLettersResponse
+	(*DiscardDeadLettersRequest)(nil),  // 52: waystation.v1.DiscardDeadLettersRequest
+	(*DiscardDeadLettersResponse)(nil), // 53: waystation.v1.DiscardDeadLettersResponse
+	(*GroupSettings)(nil),              // 54: waystation.v1.GroupSettings
+	(*Group)(nil),                      // 55: waystation.v1.Group
+	(*CreateGroupRequest)(nil),         // 56: waystation.v1.CreateGroupRequest
+	(*CreateGroupResponse)(nil),        // 57: waystation.v1.CreateGroupResponse
+	(*UpdateGroupRequest)(nil),         // 58: waystation.v1.UpdateGroupRequest
+	(*UpdateGroupResponse)(nil),        // 59: waystation.v1.UpdateGroupResponse
+	(*ListGroupsRequest)(nil),          // 60: waystation.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),         // 61: waystation.v1.ListGroupsResponse
+	(*DescribeClusterRequest)(nil),     // 62: waystation.v1.DescribeClusterRequest
+	(*DescribeClusterResponse)(nil),    // 63: waystation.v1.DescribeClusterResponse
+	(*Operation)(nil),                  // 64: waystation.v1.Operation
+	(*DrainNodeRequest)(nil),           // 65: waystation.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),          // 66: waystation.v1.DrainNodeResponse
+	(*RemoveNodeRequest)(nil),          // 67: waystation.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 68: waystation.v1.RemoveNodeResponse
+	(*Node)(nil),                       // 69: waystation.v1.Node
+	(*Addresses)(nil),                  // 70: waystation.v1.Addresses
+	(*Partition)(nil),                  // 71: waystation.v1.Partition
+	(*VerifyClusterRequest)(nil),       // 72: waystation.v1.VerifyClusterRequest
+	(*VerifyClusterResponse)(nil),      // 73: waystation.v1.VerifyClusterResponse
+	(*VerifiedGroup)(nil),              // 74: waystation.v1.VerifiedGroup
+	(*VerifiedReplica)(nil),            // 75: waystation.v1.VerifiedReplica
+	(*ExportGroupRequest)(nil),         // 76: waystation.v1.ExportGroupRequest
+	(*ExportGroupResponse)(nil),        // 77: waystation.v1.ExportGroupResponse
+	(*GroupHead)(nil),                  // 78: waystation.v1.GroupHead
+	nil,                                // 79: waystation.v1.CodePacket.MetadataEntry
+	nil,                                // 80: waystation.v1.WorkOpen.MetadataEntry
+	nil,                                // 81: waystation.v1.GroupSettings.KindResultTtlEntry
+	(*durationpb.Duration)(nil),        // 82: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 83: google.protobuf.Timestamp
 }
 var file_waystation_v1_waystation_proto_depIdxs = []int32{
-	74, // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
-	3,  // 1: waystation.v1.CodePacket.position:type_name -> waystation.v1.Position
-	0,  // 2: waystation.v1.CodePacket.priority:type_name -> waystation.v1.Priority
-	1,  // 3: waystation.v1.CodePacket.content_encoding:type_name -> waystation.v1.ContentEncoding
-	76, // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
-	76, // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
-	77, // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
-	4,  // 7: waystation.v1.PublishRequest.packet:type_name -> waystation.v1.CodePacket
-	5,  // 8: waystation.v1.PublishResponse.receipt:type_name -> waystation.v1.Receipt
-	4,  // 9: waystation.v1.PublishStreamRequest.packets:type_name -> waystation.v1.CodePacket
-	14, // 10: waystation.v1.PublishStreamResponse.results:type_name -> waystation.v1.PublishResult
-	11, // 11: waystation.v1.PublishStreamResponse.routes:type_name -> waystation.v1.Routes
-	12, // 12: waystation.v1.Routes.nodes:type_name -> waystation.v1.RouteNode
-	13, // 13: waystation.v1.Routes.partitions:type_name -> waystation.v1.RoutePartition
-	5,  // 14: waystation.v1.PublishResult.receipt:type_name -> waystation.v1.Receipt
-	6,  // 15: waystation.v1.PublishResult.error:type_name -> waystation.v1.Error
-	16, // 16: waystation.v1.WorkRequest.open:type_name -> waystation.v1.WorkOpen
-	19, // 17: waystation.v1.WorkRequest.settlements:type_name -> waystation.v1.Settlement
-	21, // 18: waystation.v1.WorkRequest.renewals:type_name -> waystation.v1.LeaseRef
-	75, // 19: waystation.v1.WorkOpen.metadata:type_name -> waystation.v1.WorkOpen.MetadataEntry
-	18, // 20: waystation.v1.WorkResponse.deliveries:type_name -> waystation.v1.Delivery
-	20, // 21: waystation.v1.WorkResponse.settlements:type_name -> waystation.v1.SettlementResult
-	22, // 22: waystation.v1.WorkResponse.renewals:type_name -> waystation.v1.RenewResult
-	4,  // 23: waystation.v1.Delivery.packet:type_name -> waystation.v1.CodePacket
-	77, // 24: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
-	77, // 25: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
-	2,  // 26: waystation.v1.Settlement.outcome:type_name -> waystation.v1.Outcome
-	6,  // 27: waystation.v1.SettlementResult.error:type_name -> waystation.v1.Error
-	77, // 28: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
-	6,  // 29: waystation.v1.RenewResult.error:type_name -> waystation.v1.Error
-	18, // 30: waystation.v1.PullResponse.deliveries:type_name -> waystation.v1.Delivery
-	19, // 31: waystation.v1.SettleRequest.settlements:type_name -> waystation.v1.Settlement
-	20, // 32: waystation.v1.SettleResponse.results:type_name -> waystation.v1.SettlementResult
-	21, // 33: waystation.v1.RenewRequest.leases:type_name -> waystation.v1.LeaseRef
-	22, // 34: waystation.v1.RenewResponse.results:type_name -> waystation.v1.RenewResult
-	31, // 35: waystation.v1.LookupPacketResponse.packet:type_name -> waystation.v1.StoredPacket
-	32, // 36: waystation.v1.LookupPacketResponse.groups:type_name -> waystation.v1.PacketState
-	4,  // 37: waystation.v1.StoredPacket.packet:type_name -> waystation.v1.CodePacket
-	77, // 38: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
-	31, // 39: waystation.v1.ReadPacketsResponse.packets:type_name -> waystation.v1.StoredPacket
-	39, // 40: waystation.v1.GetRepositoryResponse.groups:type_name -> waystation.v1.GroupCursor
-	40, // 41: waystation.v1.GroupCursor.cursors:type_name -> waystation.v1.Cursors
-	77, // 42: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
-	77, // 43: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
-	77, // 44: waystation.v1.ListDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
-	77, // 45: waystation.v1.ListDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
-	43, // 46: waystation.v1.ListDeadLettersResponse.dead:type_name -> waystation.v1.DeadLetter
-	77, // 47: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
-	44, // 48: waystation.v1.DeadLetter.failures:type_name -> waystation.v1.Failure
-	77, // 49: waystation.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	77, // 50: waystation.v1.RedriveDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
-	77, // 51: waystation.v1.RedriveDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
-	77, // 52: waystation.v1.DiscardDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
-	77, // 53: waystation.v1.DiscardDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
-	76, // 54: waystation.v1.GroupSettings.backoff_base:type_name -> google.protobuf.Duration
-	76, // 55: waystation.v1.GroupSettings.backoff_max:type_name -> google.protobuf.Duration
-	76, // 56: waystation.v1.GroupSettings.lease:type_name -> google.protobuf.Duration
-	49, // 57: waystation.v1.Group.settings:type_name -> waystation.v1.GroupSettings
-	49, // 58: waystation.v1.CreateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
-	50, // 59: waystation.v1.CreateGroupResponse.group:type_name -> waystation.v1.Group
-	49, // 60: waystation.v1.UpdateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
-	50, // 61: waystation.v1.UpdateGroupResponse.group:type_name -> waystation.v1.Group
-	50, // 62: waystation.v1.ListGroupsResponse.groups:type_name -> waystation.v1.Group
-	64, // 63: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
-	66, // 64: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
-	59, // 65: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
-	77, // 66: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
-	65, // 67: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
-	69, // 68: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
-	70, // 69: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
-	73, // 70: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
-	7,  // 71: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
-	9,  // 72: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
-	15, // 73: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
-	23, // 74: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
-	25, // 75: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
-	27, // 76: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
-	29, // 77: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
-	33, // 78: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
-	35, // 79: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
-	37, // 80: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
-	41, // 81: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
-	45, // 82: waystation.v1.Waystation.RedriveDeadLetters:input_type -> waystation.v1.RedriveDeadLettersRequest
-	47, // 83: waystation.v1.Waystation.DiscardDeadLetters:input_type -> waystation.v1.DiscardDeadLettersRequest
-	51, // 84: waystation.v1.Waystation.CreateGroup:input_type -> waystation.v1.CreateGroupRequest
-	53, // 85: waystation.v1.Waystation.UpdateGroup:input_type -> waystation.v1.UpdateGroupRequest
-	55, // 86: waystation.v1.Waystation.ListGroups:input_type -> waystation.v1.ListGroupsRequest
-	57, // 87: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
-	60, // 88: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
-	62, // 89: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
-	67, // 90: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
-	71, // 91: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
-	8,  // 92: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
-	10, // 93: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
-	17, // 94: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
-	24, // 95: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
-	26, // 96: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
-	28, // 97: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
-	30, // 98: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
-	34, // 99: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
-	36, // 100: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
-	38, // 101: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
-	42, // 102: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
-	46, // 103: waystation.v1.Waystation.RedriveDeadLetters:output_type -> waystation.v1.RedriveDeadLettersResponse
-	48, // 104: waystation.v1.Waystation.DiscardDeadLetters:output_type -> waystation.v1.DiscardDeadLettersResponse
-	52, // 105: waystation.v1.Waystation.CreateGroup:output_type -> waystation.v1.CreateGroupResponse
-	54, // 106: waystation.v1.Waystation.UpdateGroup:output_type -> waystation.v1.UpdateGroupResponse
-	56, // 107: waystation.v1.Waystation.ListGroups:output_type -> waystation.v1.ListGroupsResponse
-	58, // 108: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
-	61, // 109: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
-	63, // 110: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
-	68, // 111: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
-	72, // 112: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
-	92, // [92:113] is the sub-list for method output_type
-	71, // [71:92] is the sub-list for method input_type
-	71, // [71:71] is the sub-list for extension type_name
-	71, // [71:71] is the sub-list for extension extendee
-	0,  // [0:71] is the sub-list for field type_name
+	79,  // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
+	3,   // 1: waystation.v1.CodePacket.position:type_name -> waystation.v1.Position
+	0,   // 2: waystation.v1.CodePacket.priority:type_name -> waystation.v1.Priority
+	1,   // 3: waystation.v1.CodePacket.content_encoding:type_name -> waystation.v1.ContentEncoding
+	82,  // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
+	82,  // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
+	83,  // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
+	4,   // 7: waystation.v1.PublishRequest.packet:type_name -> waystation.v1.CodePacket
+	5,   // 8: waystation.v1.PublishResponse.receipt:type_name -> waystation.v1.Receipt
+	4,   // 9: waystation.v1.PublishStreamRequest.packets:type_name -> waystation.v1.CodePacket
+	14,  // 10: waystation.v1.PublishStreamResponse.results:type_name -> waystation.v1.PublishResult
+	11,  // 11: waystation.v1.PublishStreamResponse.routes:type_name -> waystation.v1.Routes
+	12,  // 12: waystation.v1.Routes.nodes:type_name -> waystation.v1.RouteNode
+	13,  // 13: waystation.v1.Routes.partitions:type_name -> waystation.v1.RoutePartition
+	5,   // 14: waystation.v1.PublishResult.receipt:type_name -> waystation.v1.Receipt
+	6,   // 15: waystation.v1.PublishResult.error:type_name -> waystation.v1.Error
+	16,  // 16: waystation.v1.WorkRequest.open:type_name -> waystation.v1.WorkOpen
+	19,  // 17: waystation.v1.WorkRequest.settlements:type_name -> waystation.v1.Settlement
+	21,  // 18: waystation.v1.WorkRequest.renewals:type_name -> waystation.v1.LeaseRef
+	80,  // 19: waystation.v1.WorkOpen.metadata:type_name -> waystation.v1.WorkOpen.MetadataEntry
+	18,  // 20: waystation.v1.WorkResponse.deliveries:type_name -> waystation.v1.Delivery
+	20,  // 21: waystation.v1.WorkResponse.settlements:type_name -> waystation.v1.SettlementResult
+	22,  // 22: waystation.v1.WorkResponse.renewals:type_name -> waystation.v1.RenewResult
+	4,   // 23: waystation.v1.Delivery.packet:type_name -> waystation.v1.CodePacket
+	83,  // 24: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
+	83,  // 25: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
+	2,   // 26: waystation.v1.Settlement.outcome:type_name -> waystation.v1.Outcome
+	6,   // 27: waystation.v1.SettlementResult.error:type_name -> waystation.v1.Error
+	83,  // 28: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
+	6,   // 29: waystation.v1.RenewResult.error:type_name -> waystation.v1.Error
+	18,  // 30: waystation.v1.PullResponse.deliveries:type_name -> waystation.v1.Delivery
+	19,  // 31: waystation.v1.SettleRequest.settlements:type_name -> waystation.v1.Settlement
+	20,  // 32: waystation.v1.SettleResponse.results:type_name -> waystation.v1.SettlementResult
+	21,  // 33: waystation.v1.RenewRequest.leases:type_name -> waystation.v1.LeaseRef
+	22,  // 34: waystation.v1.RenewResponse.results:type_name -> waystation.v1.RenewResult
+	4,   // 35: waystation.v1.CallRequest.packet:type_name -> waystation.v1.CodePacket
+	5,   // 36: waystation.v1.CallResponse.receipt:type_name -> waystation.v1.Receipt
+	33,  // 37: waystation.v1.CallResponse.result:type_name -> waystation.v1.PacketResult
+	33,  // 38: waystation.v1.GetResultResponse.result:type_name -> waystation.v1.PacketResult
+	83,  // 39: waystation.v1.PacketResult.expires_at:type_name -> google.protobuf.Timestamp
+	36,  // 40: waystation.v1.LookupPacketResponse.packet:type_name -> waystation.v1.StoredPacket
+	37,  // 41: waystation.v1.LookupPacketResponse.groups:type_name -> waystation.v1.PacketState
+	4,   // 42: waystation.v1.StoredPacket.packet:type_name -> waystation.v1.CodePacket
+	83,  // 43: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
+	36,  // 44: waystation.v1.ReadPacketsResponse.packets:type_name -> waystation.v1.StoredPacket
+	44,  // 45: waystation.v1.GetRepositoryResponse.groups:type_name -> waystation.v1.GroupCursor
+	45,  // 46: waystation.v1.GroupCursor.cursors:type_name -> waystation.v1.Cursors
+	83,  // 47: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
+	83,  // 48: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
+	83,  // 49: waystation.v1.ListDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
+	83,  // 50: waystation.v1.ListDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	48,  // 51: waystation.v1.ListDeadLettersResponse.dead:type_name -> waystation.v1.DeadLetter
+	83,  // 52: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
+	49,  // 53: waystation.v1.DeadLetter.failures:type_name -> waystation.v1.Failure
+	83,  // 54: waystation.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	83,  // 55: waystation.v1.RedriveDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	83,  // 56: waystation.v1.RedriveDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
+	83,  // 57: waystation.v1.DiscardDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	83,  // 58: waystation.v1.DiscardDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
+	82,  // 59: waystation.v1.GroupSettings.backoff_base:type_name -> google.protobuf.Duration
+	82,  // 60: waystation.v1.GroupSettings.backoff_max:type_name -> google.protobuf.Duration
+	82,  // 61: waystation.v1.GroupSettings.lease:type_name -> google.protobuf.Duration
+	82,  // 62: waystation.v1.GroupSettings.result_ttl:type_name -> google.protobuf.Duration
+	81,  // 63: waystation.v1.GroupSettings.kind_result_ttl:type_name -> waystation.v1.GroupSettings.KindResultTtlEntry
+	54,  // 64: waystation.v1.Group.settings:type_name -> waystation.v1.GroupSettings
+	54,  // 65: waystation.v1.CreateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
+	55,  // 66: waystation.v1.CreateGroupResponse.group:type_name -> waystation.v1.Group
+	54,  // 67: waystation.v1.UpdateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
+	55,  // 68: waystation.v1.UpdateGroupResponse.group:type_name -> waystation.v1.Group
+	55,  // 69: waystation.v1.ListGroupsResponse.groups:type_name -> waystation.v1.Group
+	69,  // 70: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
+	71,  // 71: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
+	64,  // 72: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
+	83,  // 73: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
+	70,  // 74: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
+	74,  // 75: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
+	75,  // 76: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
+	78,  // 77: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
+	82,  // 78: waystation.v1.GroupSettings.KindResultTtlEntry.value:type_name -> google.protobuf.Duration
+	7,   // 79: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
+	9,   // 80: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
+	15,  // 81: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
+	23,  // 82: waystation.v1.Waystation.Pull:input_type -> waystation.v1.PullRequest
+	25,  // 83: waystation.v1.Waystation.Settle:input_type -> waystation.v1.SettleRequest
+	27,  // 84: waystation.v1.Waystation.Renew:input_type -> waystation.v1.RenewRequest
+	29,  // 85: waystation.v1.Waystation.Call:input_type -> waystation.v1.CallRequest
+	31,  // 86: waystation.v1.Waystation.GetResult:input_type -> waystation.v1.GetResultRequest
+	34,  // 87: waystation.v1.Waystation.LookupPacket:input_type -> waystation.v1.LookupPacketRequest
+	38,  // 88: waystation.v1.Waystation.ReadPackets:input_type -> waystation.v1.ReadPacketsRequest
+	40,  // 89: waystation.v1.Waystation.OpenProducer:input_type -> waystation.v1.OpenProducerRequest
+	42,  // 90: waystation.v1.Waystation.GetRepository:input_type -> waystation.v1.GetRepositoryRequest
+	46,  // 91: waystation.v1.Waystation.ListDeadLetters:input_type -> waystation.v1.ListDeadLettersRequest
+	50,  // 92: waystation.v1.Waystation.RedriveDeadLetters:input_type -> waystation.v1.RedriveDeadLettersRequest
+	52,  // 93: waystation.v1.Waystation.DiscardDeadLetters:input_type -> waystation.v1.DiscardDeadLettersRequest
+	56,  // 94: waystation.v1.Waystation.CreateGroup:input_type -> waystation.v1.CreateGroupRequest
+	58,  // 95: waystation.v1.Waystation.UpdateGroup:input_type -> waystation.v1.UpdateGroupRequest
+	60,  // 96: waystation.v1.Waystation.ListGroups:input_type -> waystation.v1.ListGroupsRequest
+	62,  // 97: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
+	65,  // 98: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
+	67,  // 99: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
+	72,  // 100: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
+	76,  // 101: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
+	8,   // 102: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
+	10,  // 103: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
+	17,  // 104: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
+	24,  // 105: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
+	26,  // 106: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
+	28,  // 107: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
+	30,  // 108: waystation.v1.Waystation.Call:output_type -> waystation.v1.CallResponse
+	32,  // 109: waystation.v1.Waystation.GetResult:output_type -> waystation.v1.GetResultResponse
+	35,  // 110: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
+	39,  // 111: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
+	41,  // 112: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
+	43,  // 113: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
+	47,  // 114: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
+	51,  // 115: waystation.v1.Waystation.RedriveDeadLetters:output_type -> waystation.v1.RedriveDeadLettersResponse
+	53,  // 116: waystation.v1.Waystation.DiscardDeadLetters:output_type -> waystation.v1.DiscardDeadLettersResponse
+	57,  // 117: waystation.v1.Waystation.CreateGroup:output_type -> waystation.v1.CreateGroupResponse
+	59,  // 118: waystation.v1.Waystation.UpdateGroup:output_type -> waystation.v1.UpdateGroupResponse
+	61,  // 119: waystation.v1.Waystation.ListGroups:output_type -> waystation.v1.ListGroupsResponse
+	63,  // 120: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
+	66,  // 121: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
+	68,  // 122: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
+	73,  // 123: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
+	77,  // 124: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
+	102, // [102:125] is the sub-list for method output_type
+	79,  // [79:102] is the sub-list for method input_type
+	79,  // [79:79] is the sub-list for extension type_name
+	79,  // [79:79] is the sub-list for extension extendee
+	0,   // [0:79] is the sub-list for field type_name
 }
 
 func init() { file_waystation_v1_waystation_proto_init() }
@@ -5613,14 +6051,15 @@ func file_waystation_v1_waystation_proto_init() {
 		return
 	}
 	file_waystation_v1_waystation_proto_msgTypes[1].OneofWrappers = []any{}
-	file_waystation_v1_waystation_proto_msgTypes[46].OneofWrappers = []any{}
+	file_waystation_v1_waystation_proto_msgTypes[30].OneofWrappers = []any{}
+	file_waystation_v1_waystation_proto_msgTypes[51].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waystation_v1_waystation_proto_rawDesc), len(file_waystation_v1_waystation_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   73,
+			NumMessages:   79,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,8 @@ const (
 	Waystation_Pull_FullMethodName               = "/waystation.v1.Waystation/Pull"
 	Waystation_Settle_FullMethodName             = "/waystation.v1.Waystation/Settle"
 	Waystation_Renew_FullMethodName              = "/waystation.v1.Waystation/Renew"
+	Waystation_Call_FullMethodName               = "/waystation.v1.Waystation/Call"
+	Waystation_GetResult_FullMethodName          = "/waystation.v1.Waystation/GetResult"
 	Waystation_LookupPacket_FullMethodName       = "/waystation.v1.Waystation/LookupPacket"
 	Waystation_ReadPackets_FullMethodName        = "/waystation.v1.Waystation/ReadPackets"
 	Waystation_OpenProducer_FullMethodName       = "/waystation.v1.Waystation/OpenProducer"
@@ -68,6 +70,12 @@ type WaystationClient interface {
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
 	// Renew prolongs leases by their full length from now.
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
+	// Call publishes one packet and waits for what a worker of a group leaves with it.
+	// The same packet id again, or position, gets the same answer and never runs twice.
+	Call(ctx context.Context, in *CallRequest, opts ...grpc.CallOption) (*CallResponse, error)
+	// GetResult returns what a worker of a group left with a packet, for as long as it
+	// is kept. NOT_FOUND: no such packet, or nothing is kept of it.
+	GetResult(ctx context.Context, in *GetResultRequest, opts ...grpc.CallOption) (*GetResultResponse, error)
 	// LookupPacket returns one packet and its state in each group.
 	LookupPacket(ctx context.Context, in *LookupPacketRequest, opts ...grpc.CallOption) (*LookupPacketResponse, error)
 	// ReadPackets returns a repository's retained packets in order, without a lease.
@@ -175,6 +183,26 @@ func (c *waystationClient) Renew(ctx context.Context, in *RenewRequest, opts ...
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(RenewResponse)
 	err := c.cc.Invoke(ctx, Waystation_Renew_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *waystationClient) Call(ctx context.Context, in *CallRequest, opts ...grpc.CallOption) (*CallResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(CallResponse)
+	err := c.cc.Invoke(ctx, Waystation_Call_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *waystationClient) GetResult(ctx context.Context, in *GetResultRequest, opts ...grpc.CallOption) (*GetResultResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetResultResponse)
+	err := c.cc.Invoke(ctx, Waystation_GetResult_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -363,6 +391,12 @@ type WaystationServer interface {
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)
 	// Renew prolongs leases by their full length from now.
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
+	// Call publishes one packet and waits for what a worker of a group leaves with it.
+	// The same packet id again, or position, gets the same answer and never runs twice.
+	Call(context.Context, *CallRequest) (*CallResponse, error)
+	// GetResult returns what a worker of a group left with a packet, for as long as it
+	// is kept. NOT_FOUND: no such packet, or nothing is kept of it.
+	GetResult(context.Context, *GetResultRequest) (*GetResultResponse, error)
 	// LookupPacket returns one packet and its state in each group.
 	LookupPacket(context.Context, *LookupPacketRequest) (*LookupPacketResponse, error)
 	// ReadPackets returns a repository's retained packets in order, without a lease.
@@ -427,6 +461,12 @@ func (UnimplementedWaystationServer) Settle(context.Context, *SettleRequest) (*S
 }
 func (UnimplementedWaystationServer) Renew(context.Context, *RenewRequest) (*RenewResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Renew not implemented")
+}
+func (UnimplementedWaystationServer) Call(context.Context, *CallRequest) (*CallResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Call not implemented")
+}
+func (UnimplementedWaystationServer) GetResult(context.Context, *GetResultRequest) (*GetResultResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetResult not implemented")
 }
 func (UnimplementedWaystationServer) LookupPacket(context.Context, *LookupPacketRequest) (*LookupPacketResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method LookupPacket not implemented")
@@ -576,6 +616,42 @@ func _Waystation_Renew_Handler(srv interface{}, ctx context.Context, dec func(in
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(WaystationServer).Renew(ctx, req.(*RenewRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Waystation_Call_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CallRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WaystationServer).Call(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Waystation_Call_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WaystationServer).Call(ctx, req.(*CallRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Waystation_GetResult_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetResultRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WaystationServer).GetResult(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Waystation_GetResult_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WaystationServer).GetResult(ctx, req.(*GetResultRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -865,6 +941,14 @@ var Waystation_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Renew",
 			Handler:    _Waystation_Renew_Handler,
+		},
+		{
+			MethodName: "Call",
+			Handler:    _Waystation_Call_Handler,
+		},
+		{
+			MethodName: "GetResult",
+			Handler:    _Waystation_GetResult_Handler,
 		},
 		{
 			MethodName: "LookupPacket",
