@@ -23,13 +23,17 @@ func TestCallOverHTTP(t *testing.T) {
 		status int
 		want   map[string]any
 	}{
-		{"done", &actors.PacketResult{State: actors.ResultDone, Kept: true, Result: []byte("hi"), ExpiresMs: accepted}, 200,
-			map[string]any{"state": "done", "pending": false, "result": "aGk=", "expires_at": "2026-09-21T14:13:20Z"}},
+		{
+			"done", &actors.PacketResult{State: actors.ResultDone, Kept: true, Result: []byte("hi"), ExpiresMs: accepted}, 200,
+			map[string]any{"state": "done", "pending": false, "result": "aGk=", "expires_at": "2026-09-21T14:13:20Z"},
+		},
 		{"done and empty", &actors.PacketResult{State: actors.ResultDone, Kept: true}, 200, map[string]any{"state": "done", "result": ""}},
 		{"done without one", &actors.PacketResult{State: actors.ResultDone}, 200, map[string]any{"state": "done", "result": nil}},
 		{"pending", &actors.PacketResult{State: actors.ResultPending}, 202, map[string]any{"state": "pending", "pending": true}},
-		{"dead", &actors.PacketResult{State: actors.ResultDead, Reason: "rejected", Attempts: 2, LastError: "no"}, 200,
-			map[string]any{"state": "dead", "reason": "rejected", "attempts": 2.0, "last_error": "no"}},
+		{
+			"dead", &actors.PacketResult{State: actors.ResultDead, Reason: "rejected", Attempts: 2, LastError: "no"}, 200,
+			map[string]any{"state": "dead", "reason": "rejected", "attempts": 2.0, "last_error": "no"},
+		},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			f := newFixture(t)

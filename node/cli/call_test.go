@@ -59,8 +59,12 @@ func TestCall(t *testing.T) {
 		t.Errorf("no such id: %+v", r)
 	}
 	for _, args := range [][]string{
-		{"call", "--repo", "a"}, {"call", "--group", "g"}, {"call", "--repo", "a", "--group", "g", "x", "y"},
-		{"result", "a", "1"}, {"result", "a", "--group", "g"}, {"group", "set", "ci", "--kind-result-ttl", "a=soon"},
+		{"call", "--repo", "a"},
+		{"call", "--group", "g"},
+		{"call", "--repo", "a", "--group", "g", "x", "y"},
+		{"result", "a", "1"},
+		{"result", "a", "--group", "g"},
+		{"group", "set", "ci", "--kind-result-ttl", "a=soon"},
 	} {
 		if r := cli(t, "", args...); r.code != exitUsage {
 			t.Errorf("%v: %+v", args, r)
