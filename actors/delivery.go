@@ -81,6 +81,8 @@ type GroupSource interface {
 	EnsureGroup(ctx context.Context, name string) (repository.GroupConfig, error)
 	// Group returns a group that is there.
 	Group(name string) (repository.GroupConfig, bool)
+	// Exists says whether the cluster has a group of that name, be it active or not.
+	Exists(name string) bool
 }
 
 // LanePartition is what delivery needs of a partition on this node.
@@ -343,6 +345,26 @@ func (d *DeliveryService) consumers(cfg repository.GroupConfig) *consumers {
 		g.cfg.Store(&cfg)
 	}
 	return g
+}
+
+// Forget ends the sessions of a group that was deleted. What they hold is refused as
+// stale.
+func (d *DeliveryService) Forget(id repository.GroupID) {
+	d.mu.Lock()
+	g := d.byID[id]
+	delete(d.byID, id)
+	d.mu.Unlock()
+	if g == nil {
+		return
+	}
+	for _, k := range d.keepers {
+		k.mu.Lock()
+		if w := k.windows[id]; w != nil {
+			k.shut(w)
+		}
+		k.mu.Unlock()
+	}
+	g.end(refusedDeleted)
 }
 
 // LeaderStarted is called when this node leads a partition from now on. It does

@@ -38,6 +38,9 @@ func (g *testGroups) Group(name string) (repository.GroupConfig, bool) {
 	return c, ok
 }
 
+// Exists is always true: nobody deletes groups here.
+func (g *testGroups) Exists(string) bool { return true }
+
 func (g *testGroups) set(c repository.GroupConfig) repository.GroupConfig {
 	g.mu.Lock()
 	if old, ok := g.byName[c.Name]; ok {

@@ -51,7 +51,9 @@ func newConsumers(d *DeliveryService, cfg repository.GroupConfig) *consumers {
 }
 
 // stop ends every session's handle.
-func (g *consumers) stop() {
+func (g *consumers) stop() { g.end(refusedStopping) }
+
+func (g *consumers) end(why *Refusal) {
 	g.mu.Lock()
 	g.stopped = true
 	list := make([]*session, 0, len(g.sessions))
@@ -60,8 +62,15 @@ func (g *consumers) stop() {
 	}
 	g.mu.Unlock()
 	for _, s := range list {
-		s.detach(nil, refusedStopping)
+		s.detach(nil, why)
 	}
+}
+
+// over says that the group was deleted, or the service is stopped.
+func (g *consumers) over() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.stopped
 }
 
 // wake lets up to n sessions look for lanes again.
@@ -289,7 +298,7 @@ type growth struct {
 // watch opens the group's window in this partition, if the node leads it.
 func (k *keeper) watch(g *consumers) {
 	k.mu.Lock()
-	opened := k.serving && k.windows[g.id] == nil
+	opened := k.serving && k.windows[g.id] == nil && !g.over()
 	if opened {
 		k.open(g)
 	}

@@ -106,7 +106,7 @@ func (k *keeper) look(next time.Duration) time.Duration {
 }
 
 // chores is the maintenance that the replicated state asks for: it expires
-// packets, parks lanes, sweeps what is past its retention, and drops what dedup needs no more.
+// packets, parks lanes, removes what deleted groups left, sweeps what is past its retention, and drops what dedup needs no more.
 // One command is under way at a time, so that a backlog of it never fills entries.
 type chores struct {
 	at   time.Duration // when to look again
@@ -157,6 +157,9 @@ func (c *chores) run(k *keeper, next time.Duration) time.Duration {
 	add := func(e *repository.EntryBuilder) {
 		if due.Park {
 			e.AddPark(limit)
+		}
+		if due.Remove {
+			e.AddRemove(limit)
 		}
 		if due.Expire {
 			e.AddExpire(limit)

@@ -28,6 +28,8 @@ type SessionConfig struct {
 	// Ask opens a session without credit, which gets what Session.Ask asks for: its
 	// worker is at another node, or gets packets from several.
 	Ask bool
+	// Existing says that the group is not to be made: whoever asks has seen it.
+	Existing bool
 	// Anonymous says that nobody comes back under Worker, as with an empty one.
 	Anonymous bool
 	// Notify, if set, is called when Take may have something, from any goroutine;
@@ -101,6 +103,9 @@ func (d *DeliveryService) Open(ctx context.Context, cfg SessionConfig) (*Session
 func (d *DeliveryService) attach(ctx context.Context, cfg SessionConfig, pull bool) (h *Session, redelivered int, err error) {
 	if err := cfg.check(); err != nil {
 		return nil, 0, err
+	}
+	if cfg.Existing && !d.source.Exists(cfg.Group) {
+		return nil, 0, refusedDeleted
 	}
 	g, err := d.ensure(ctx, cfg.Group)
 	if err != nil {
@@ -267,6 +272,9 @@ func (h *Session) end(why *Refusal) {
 		h.notify()
 	}
 }
+
+// refusedDeleted is why a session ends whose group was deleted.
+var refusedDeleted = &Refusal{Code: CodeNotFound, Field: "group", Message: "the group was deleted"}
 
 // refusedTaken is why a session ends whose worker's name another one uses.
 var refusedTaken = &Refusal{

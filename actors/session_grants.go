@@ -116,7 +116,7 @@ func (op *grantOp) finish(ws *workset) {
 			l = nil // the partition was led anew meanwhile, which found the lease
 		}
 	} else if op.err == nil && op.res.Code == repository.UnknownGroup {
-		k.d.log.Error("grant lease", "group", s.g.cfg.Load().Name, "partition", k.p.ID(), "error", "the partition does not know the group")
+		k.d.log.Debug("grant lease", "group", s.g.cfg.Load().Name, "partition", k.p.ID(), "error", "the partition does not know the group: it was deleted")
 	}
 	s.mu.Lock()
 	s.inflight--

@@ -79,7 +79,7 @@ func (op *settleOp) refusal() *Refusal {
 	switch op.out.Code {
 	case repository.OK:
 		return nil
-	case repository.Stale:
+	case repository.Stale, repository.UnknownGroup: // the group was deleted
 		return refusedStale
 	case repository.Void:
 		return refusedNotLeader
@@ -141,7 +141,7 @@ func (op *settleOp) finishStep(ws *workset) {
 		return
 	}
 	l.mu.Unlock()
-	if op.out.Code != repository.Stale {
+	if op.out.Code != repository.Stale && op.out.Code != repository.UnknownGroup {
 		l.k.d.log.Error("settle lease", "partition", l.k.p.ID(), "repository", l.repo, "group", l.s.g.cfg.Load().Name,
 			"token", uint64(l.token), "code", op.out.Code, "error", "not a settlement of its lease")
 		l.giveBack(ws)

@@ -137,7 +137,8 @@ func (w *worker) verdict(ready bool, err error) (done bool, _ error) {
 		return true, fmt.Errorf("drain: %d settlements without an answer", w.book.open)
 	case w.c.ctx.Err() != nil:
 		return true, ErrClosed
-	case fatal(err), !ready && ErrorCode(err) == CodeInvalidArgument:
+	case fatal(err), ErrorCode(err) == CodeNotFound, // its group was deleted
+		!ready && ErrorCode(err) == CodeInvalidArgument:
 		return true, err
 	}
 	return false, nil

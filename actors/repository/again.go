@@ -185,7 +185,23 @@ func (m *Machine) expireAgain(r *repo, rank Rank, seq Seq) (keepMs int64, err er
 		}
 		return 0, m.endAgain(g, r, l, rank, &list[0], ReasonRetention)
 	}
-	return 0, nil
+	return 0, m.removeExpired(r, rank, seq)
+}
+
+// removeExpired forgets a redriven packet of a deleted group at its retention, should
+// its removal not have come to it yet.
+func (m *Machine) removeExpired(r *repo, rank Rank, seq Seq) error {
+	for _, g := range m.doomed {
+		list, err := m.redriven(g, r, rank, seq-1, 1)
+		if err != nil {
+			return err
+		}
+		if len(list) > 0 && list[0].seq == seq {
+			m.eff.delete(m.keyAgain(g.cfg.ID, r.id, rank, seq))
+			m.release(&list[0].ref, payloadAgain, g.cfg.ID, r.id, seq)
+		}
+	}
+	return nil
 }
 
 // endAgain buries a redriven packet, wherever in its lane it is.

@@ -22,6 +22,8 @@ const (
 	cmdHousekeep  = 10
 	cmdDead       = 11
 	cmdPark       = 12
+	cmdDropGroup  = 13
+	cmdRemove     = 14
 	commandHeader = 6
 	version1      = 1
 )

@@ -102,8 +102,15 @@ func (m *Machine) sweepDead(limit int) error {
 		m.eff.delete(list[i].key)
 		m.eff.Results.Worked++
 		m.eff.Results.Dropped++
-		g := m.group(GroupID(binary.BigEndian.Uint32(id)))
+		gid := GroupID(binary.BigEndian.Uint32(id))
+		g := m.group(gid)
 		if g == nil {
+			if g = m.deleted(gid); g == nil {
+				continue
+			}
+			if err := m.sweepDeleted(g, string(name), Seq(binary.BigEndian.Uint64(rest))); err != nil {
+				return err
+			}
 			continue
 		}
 		if _, err := m.discard(g, string(name), Seq(binary.BigEndian.Uint64(rest))); err != nil {
@@ -111,6 +118,15 @@ func (m *Machine) sweepDead(limit int) error {
 		}
 	}
 	return nil
+}
+
+// sweepDeleted deletes a dead letter of a deleted group, whose lanes nobody looks at.
+func (m *Machine) sweepDeleted(g *group, repo string, seq Seq) error {
+	x, ok, err := m.loadDead(g.cfg.ID, repo, seq)
+	if err == nil && ok {
+		m.unbury(g, repo, seq, &x)
+	}
+	return err
 }
 
 // discard deletes a dead letter, and lets the lane that it holds go on.

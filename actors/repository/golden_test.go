@@ -41,6 +41,8 @@ func goldenRecords() []golden {
 	gc.SetKindTTL("review", 5*minute)
 	left := Left{Packed: true, Kind: []byte("review"), ID: []byte("id-1"), ContentCRC: 9, Data: []byte("zstd")}
 	g := group{cfg: gc, startIndex: 12, backfill: []byte("acme/api\x00\x01"), waiting: [Ranks]uint64{0, 7, 1}, dead: 2}
+	deleted := g
+	deleted.removal = removal{since: 90, step: removeDead, after: []byte("acme/api\x00\x01\x00\x00\x00\x00\x00\x00\x00\x05")}
 	d := deadRecord{reason: ReasonAttempts, rank: RankLow, attempts: 5, atMs: 1_700_000_000_500, accepted: 1_700_000_000_000, ref: Ref{77, 40, 1100, 1000, 9}, failures: failures{{AtMs: 1_700_000_000_500, Error: "exit 1"}}}
 	cfg := DefaultConfig()
 	clone := func(b []byte) []byte { return append([]byte(nil), b...) }
@@ -52,6 +54,7 @@ func goldenRecords() []golden {
 		{"value/lane-rare", rare.append(nil)},
 		{"value/redriven", redriven.append(nil)},
 		{"value/group", g.append(nil)},
+		{"value/group-deleted", deleted.append(nil)},
 		{"value/dead", d.append(nil)},
 		{"value/left", left.Append(nil)},
 		{"value/lease", appendLease(nil, &l)},
@@ -104,6 +107,10 @@ func goldenRecords() []golden {
 		{"entry/settle-later", entry(1, func(e *EntryBuilder) {
 			e.AddSettle(&Settle{Group: 3, Repo: []byte("acme/api"), Token: 500, Kind: SettleRetry, Failed: 7, Error: []byte("429"), RetryAfterMs: 90_000})
 		})},
+		{"entry/drop-group", entry(1, func(e *EntryBuilder) {
+			e.AddDropGroup(3)
+			e.AddRemove(100)
+		})},
 	}
 }
 
@@ -142,14 +149,15 @@ func TestRecordsRoundTrip(t *testing.T) {
 		decode([]byte) error
 	}
 	fresh := map[string]func() record{
-		"value/repository": func() record { return &repo{} },
-		"value/producer":   func() record { return &producer{} },
-		"value/run":        func() record { return &run{} },
-		"value/lane":       func() record { return &lane{} },
-		"value/group":      func() record { return &group{} },
-		"value/dead":       func() record { return &deadRecord{} },
-		"value/lane-rare":  func() record { return &lane{} },
-		"value/redriven":   func() record { return &again{} },
+		"value/repository":    func() record { return &repo{} },
+		"value/producer":      func() record { return &producer{} },
+		"value/run":           func() record { return &run{} },
+		"value/lane":          func() record { return &lane{} },
+		"value/group":         func() record { return &group{} },
+		"value/group-deleted": func() record { return &group{} },
+		"value/dead":          func() record { return &deadRecord{} },
+		"value/lane-rare":     func() record { return &lane{} },
+		"value/redriven":      func() record { return &again{} },
 	}
 	done := 0
 	for _, g := range goldenRecords() {

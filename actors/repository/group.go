@@ -14,6 +14,7 @@ type group struct {
 	backfill   []byte // repositories up to it are indexed; nil: all
 	waiting    [Ranks]uint64
 	dead       uint64
+	removal    removal
 	dirty      bool
 }
 
@@ -29,6 +30,7 @@ func (g *group) append(b []byte) []byte {
 		b = binary.AppendUvarint(b, n)
 	}
 	b = binary.AppendUvarint(b, g.dead)
+	b = g.removal.append(b)
 	return g.cfg.Append(b)
 }
 
@@ -45,6 +47,7 @@ func (g *group) decode(b []byte) error {
 		g.waiting[i] = d.uvarint()
 	}
 	g.dead = d.uvarint()
+	g.removal.decode(&d)
 	if d.err != nil {
 		return d.err
 	}
@@ -80,6 +83,9 @@ func (m *Machine) setGroup(body []byte) error {
 			g.cfg, g.dirty = c, true
 		}
 		return nil
+	}
+	if m.deleted(c.ID) != nil {
+		return nil // somebody has not heard of it yet
 	}
 	g := &group{cfg: c, dirty: true, backfill: []byte{}}
 	if c.Start == StartLatest {

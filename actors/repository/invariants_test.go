@@ -114,8 +114,9 @@ func (c *census) record(table byte, k, v []byte) {
 		c.places[g][repo][rank] = at
 	case tableLease:
 		d := decoder{b: v[1:]}
-		g := group()
-		c.leases[mark{g: g, name: name()}] = Token(d.uvarint())
+		if g := group(); c.m.group(g) != nil {
+			c.leases[mark{g: g, name: name()}] = Token(d.uvarint())
+		}
 	case tableDead:
 		g := group()
 		var x deadRecord
@@ -142,8 +143,9 @@ func (c *census) record(table byte, k, v []byte) {
 	case tablePayload:
 		c.note(table, mark{rest: string(k)})
 	case tableParking:
-		g := group()
-		c.note(table, mark{g: g, name: name()})
+		if g := group(); c.m.group(g) != nil { // else it goes with the group
+			c.note(table, mark{g: g, name: name()})
+		}
 	case tableDeadAge:
 		at := binary.BigEndian.Uint64(k)
 		k = k[8:]

@@ -2,8 +2,10 @@ package repository
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/waystation/waystation/internal/invariant"
 	"github.com/waystation/waystation/messages/envelope"
@@ -35,6 +37,7 @@ type Machine struct {
 
 	cfg       Config
 	groups    []*group // by id
+	doomed    []*group // deleted, and not removed yet; oldest first
 	fences    map[string]fence
 	fenceAge  []fenceMark // oldest first
 	buckets   []bucket    // oldest first
@@ -180,9 +183,14 @@ func (m *Machine) loadGroups() error {
 			failed = &CorruptError{bytes.Clone(k), err.Error()}
 			return false
 		}
-		m.groups = append(m.groups, g)
+		if g.removal.since != 0 {
+			m.doomed = append(m.doomed, g)
+		} else {
+			m.groups = append(m.groups, g)
+		}
 		return true
 	})
+	slices.SortStableFunc(m.doomed, func(a, b *group) int { return cmp.Compare(a.removal.since, b.removal.since) })
 	if failed != nil {
 		return failed
 	}
@@ -243,12 +251,14 @@ func (m *Machine) command(kind byte, body []byte, off int) error {
 		return m.grant(body)
 	case cmdSettle:
 		return m.settle(body)
-	case cmdExpire, cmdSweep, cmdHousekeep, cmdPark:
+	case cmdExpire, cmdSweep, cmdHousekeep, cmdPark, cmdRemove:
 		return m.maintain(kind, body)
 	case cmdConfigure:
 		return m.configure(body)
 	case cmdSetGroup:
 		return m.setGroup(body)
+	case cmdDropGroup:
+		return m.dropGroup(body)
 	case cmdBackfill:
 		return m.backfill(body)
 	case cmdFence:
@@ -272,17 +282,21 @@ func (m *Machine) maintain(kind byte, body []byte) error {
 		return m.sweep(limit)
 	case cmdPark:
 		return m.parkSome(limit)
+	case cmdRemove:
+		return m.remove(limit)
 	}
 	return m.housekeep(limit)
 }
 
 // storeShared writes what the entry changed of the partition's own records.
 func (m *Machine) storeShared() {
-	for _, g := range m.groups {
-		if g.dirty {
-			g.dirty = false
-			m.vbuf = g.append(m.vbuf[:0])
-			m.eff.set(m.keyGroup(g.cfg.ID), m.vbuf)
+	for _, list := range [][]*group{m.groups, m.doomed} {
+		for _, g := range list {
+			if g.dirty {
+				g.dirty = false
+				m.vbuf = g.append(m.vbuf[:0])
+				m.eff.set(m.keyGroup(g.cfg.ID), m.vbuf)
+			}
 		}
 	}
 	if m.statsDirty {

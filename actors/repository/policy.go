@@ -53,8 +53,14 @@ func (m *Machine) parkSome(limit int) error {
 		}
 		name, rest, ok := splitRepo(k[7:])
 		g := m.group(GroupID(binary.BigEndian.Uint32(k[3:])))
-		if !ok || len(rest) != 0 || g == nil {
+		if !ok || len(rest) != 0 {
 			return &CorruptError{k, "parking table"}
+		}
+		if g == nil { // it was deleted: what it parked goes with it
+			m.eff.delete(k)
+			left--
+			m.eff.Results.Worked++
+			continue
 		}
 		r, err := m.loadRepo(name)
 		if err != nil {

@@ -50,8 +50,8 @@ func (m *Machine) Groups() []GroupConfig {
 
 // GroupByName finds a group.
 func (m *Machine) GroupByName(name string) (GroupConfig, bool) {
-	for _, g := range m.groups {
-		if g.cfg.Name == name {
+	for i := len(m.groups) - 1; i >= 0; i-- { // should an older one not be deleted yet, the newer counts
+		if g := m.groups[i]; g.cfg.Name == name {
 			return g.cfg, true
 		}
 	}
@@ -146,10 +146,10 @@ func (m *Machine) Packets(repo []byte, from Seq, limit int, dst []StoredItem) ([
 }
 
 // Due says which maintenance would find work.
-type Due struct{ Expire, Sweep, Housekeep, Park bool }
+type Due struct{ Expire, Sweep, Housekeep, Park, Remove bool }
 
 // Any says whether any would.
-func (d Due) Any() bool { return d.Expire || d.Sweep || d.Housekeep || d.Park }
+func (d Due) Any() bool { return d.Expire || d.Sweep || d.Housekeep || d.Park || d.Remove }
 
 // Due says which maintenance would find work at a log time.
 func (m *Machine) Due(now int64) (due Due, err error) {
@@ -160,6 +160,7 @@ func (m *Machine) Due(now int64) (due Due, err error) {
 		}
 		return found
 	}
+	due.Remove = len(m.doomed) > 0
 	due.Expire = first(tableDeadline, now)
 	parking := bytes.Clone(m.key(tableParking))
 	if e := m.base.Scan(parking, keyAfter(parking), func(_, _ []byte) bool { due.Park = true; return false }); e != nil {

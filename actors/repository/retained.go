@@ -98,14 +98,16 @@ func (p *passage) walk(l *lane) error {
 		if err != nil || x == nil {
 			return err
 		}
-		p.run(x)
+		if err := p.run(x); err != nil {
+			return err
+		}
 		if p.more || x.last() >= last {
 			return nil
 		}
 	}
 }
 
-func (p *passage) run(x *run) {
+func (p *passage) run(x *run) error {
 	i := x.above(p.from)
 	for ; i < len(x.items) && x.items[i].seq <= p.to; i++ {
 		p.passed++
@@ -116,13 +118,37 @@ func (p *passage) run(x *run) {
 	}
 	p.more = i < len(x.items)
 	switch {
+	case p.drop <= p.from || x.first() > p.drop:
+	case p.holes: // else the numbers between would look retained
+		below, err := p.below(x)
+		if err != nil {
+			return err
+		}
+		p.m.cutRun(p.r, p.rank, x, below, x.items[x.above(p.drop):])
 	case x.last() <= p.drop:
 		p.m.dropRun(p.r, p.rank, x)
-	case p.holes && p.drop > p.from && x.first() <= p.drop:
-		rest := *x // else the numbers below it would look retained
-		rest.items = x.items[x.above(p.drop):]
-		p.m.storeRun(p.r, p.rank, &rest)
 	}
+	return nil
+}
+
+// below is what of a run is retained, though this lane and all others are behind it:
+// a group that asked for it was deleted. The record says so; x may be a window's, that
+// has what others have cut since.
+func (p *passage) below(x *run) ([]runItem, error) {
+	first := p.r.ranks[p.rank].first
+	if x.first() > p.from || first > p.from {
+		return nil, nil
+	}
+	key := p.m.keyRun(p.r.id, p.rank, x.last())
+	v, ok, err := p.m.get(key)
+	if err != nil || !ok {
+		return nil, err
+	}
+	var stored run
+	if err := stored.decode(v); err != nil {
+		return nil, &CorruptError{cloneKey(key), err.Error()}
+	}
+	return stored.items[stored.above(first-1):stored.above(p.from)], nil
 }
 
 func (m *Machine) storeRun(r *repo, rank Rank, x *run) {

@@ -70,6 +70,8 @@ func Apply(v *View, c Command, at At, epoch func(name string) (uint64, error)) (
 		return applyGroup(v, c, at), nil
 	case *SetGroup:
 		return applySetGroup(v, c, at), nil
+	case *DropGroup:
+		return applyDropGroup(v, c, at), nil
 	case *OpenProducer:
 		last, err := epoch(c.Name)
 		known := last > 0
@@ -162,6 +164,22 @@ func applySetGroup(v *View, c *SetGroup, at At) Outcome {
 	}
 	ch.record(groupRecord(g))
 	ch.note("consumer group %s changed", c.Name)
+	return ch.done(Result{Group: g})
+}
+
+func applyDropGroup(v *View, c *DropGroup, at At) Outcome {
+	i := slices.IndexFunc(v.Groups, func(g Group) bool { return g.ID == c.ID })
+	switch {
+	case i < 0 && v.GroupDeleted(c.ID):
+		return unchanged(v, Result{}) // it was proposed again
+	case i < 0:
+		return refused(v, fmt.Errorf("%w: number %d", ErrNoGroup, c.ID))
+	}
+	ch := begin(v, at)
+	g := v.Groups[i]
+	ch.next.Groups = slices.Delete(slices.Clone(v.Groups), i, i+1)
+	ch.record(Record{Key: groupRecord(g).Key})
+	ch.note("consumer group %s deleted", g.Name)
 	return ch.done(Result{Group: g})
 }
 

@@ -214,6 +214,28 @@ func TestProducersAndGroups(t *testing.T) {
 	}
 }
 
+// A deleted group's id is never given again, and its name may be.
+func TestGroupIsDeleted(t *testing.T) {
+	r := newRunner(t)
+	r.must(initCommand())
+	a := r.must(&EnsureGroup{"a", nil}).Group
+	b := r.must(&EnsureGroup{"b", nil}).Group
+	if err := r.apply(&DropGroup{b.ID + 1}).Err; !errors.Is(err, ErrNoGroup) {
+		t.Errorf("a group that there never was: %v", err)
+	}
+	for range 2 { // proposed again it is found to be done
+		r.must(&DropGroup{b.ID})
+	}
+	if _, ok := r.view.Group("b"); ok || !r.view.GroupDeleted(b.ID) || r.view.GroupDeleted(a.ID) || r.view.GroupDeleted(b.ID+1) {
+		t.Errorf("groups %+v", r.view.Groups)
+	}
+	again := r.must(&EnsureGroup{"b", nil}).Group
+	r.must(&DropGroup{b.ID}) // late
+	if g, ok := r.view.Group("b"); !ok || g.ID != again.ID || again.ID <= b.ID {
+		t.Errorf("the name made %+v after %+v", again, b)
+	}
+}
+
 func TestGroupSettings(t *testing.T) {
 	r := newRunner(t)
 	r.must(initCommand())
@@ -304,6 +326,7 @@ func TestGoldenBytes(t *testing.T) {
 		"start":      {hex.EncodeToString((&StartNode{n}).append(nil)), "01" + nodeID + nodeBody},
 		"producer":   {hex.EncodeToString((&OpenProducer{"ci"}).append(nil)), "01026369"},
 		"group":      {hex.EncodeToString((&EnsureGroup{"ci", []byte{7}}).append(nil)), "01026369" + "0000000107"},
+		"drop group": {hex.EncodeToString((&DropGroup{258}).append(nil)), "01" + "00000102"},
 		"set group":  {hex.EncodeToString((&SetGroup{"ci", 2, []byte{7}}).append(nil)), "01026369" + "00000002" + "0000000107"},
 		"join":       {hex.EncodeToString((&JoinNode{n}).append(nil)), "01" + nodeID + nodeBody},
 		"node state": {hex.EncodeToString((&SetNodeState{n.ID, NodeRemoved}).append(nil)), "01" + nodeID + "04"},
@@ -355,7 +378,7 @@ func dump(r Record) string { return hex.EncodeToString(r.Key) + "=" + hex.Encode
 
 func commands() []Command {
 	return []Command{
-		initCommand(), &StartNode{node(3, 4, 5)}, &OpenProducer{"p"}, &EnsureGroup{"g", []byte("settings")}, &SetGroup{"g", 1, []byte("others")},
+		initCommand(), &StartNode{node(3, 4, 5)}, &OpenProducer{"p"}, &EnsureGroup{"g", []byte("settings")}, &SetGroup{"g", 1, []byte("others")}, &DropGroup{7},
 		&JoinNode{node(3, 4, 5)}, &SetNodeState{identity.NodeID{3}, NodeDraining},
 		&SetMap{3, []GroupWish{{1, []ReplicaWish{{2, identity.NodeID{3}, Voter, true}, {0, identity.NodeID{4}, Learner, false}}}, {Group: 2}}, "why"},
 		&ReportGroup{1, 2, 3, false, []storage.ReplicaID{4, 5}, nil}, &ReplicaGone{1, 2}, &ReplaceReplica{1, 2, "why"}, &RaiseFeature{2},

@@ -161,6 +161,15 @@ func (c *Calls) SetGroup(ctx context.Context, name string, version uint32, setti
 	return r.Group, nil
 }
 
+// DropGroup deletes the consumer group of that id; ErrNoGroup says that there never
+// was one.
+func (c *Calls) DropGroup(ctx context.Context, id uint32) error {
+	if _, err := c.call(ctx, &DropGroup{ID: id}); err != nil {
+		return fmt.Errorf("delete group: %w", err)
+	}
+	return nil
+}
+
 // call proposes until the outcome is known.
 func (c *Calls) call(ctx context.Context, cmd Command) (Result, error) {
 	if err := cmd.validate(); err != nil {

@@ -22,6 +22,7 @@ const (
 	kindReplaceReplica = 10
 	kindRaiseFeature   = 11
 	kindSetGroup       = 12
+	kindDropGroup      = 13
 )
 
 // ErrCommand says that an entry holds a command that this version does not
@@ -68,6 +69,11 @@ type SetGroup struct {
 	Settings []byte
 }
 
+// DropGroup deletes a consumer group by its id, which is never given again: that it
+// was given and that there is no such group says for ever that it was deleted. Proposed
+// again it is found to be done.
+type DropGroup struct{ ID uint32 }
+
 // RaiseFeature raises the feature level, once all nodes' programs run at it. A
 // level that is reached is not reached twice.
 type RaiseFeature struct{ Level uint32 }
@@ -92,6 +98,7 @@ func (c *Init) kind() uint8         { return kindInit }
 func (c *OpenProducer) kind() uint8 { return kindOpenProducer }
 func (c *EnsureGroup) kind() uint8  { return kindEnsureGroup }
 func (c *SetGroup) kind() uint8     { return kindSetGroup }
+func (c *DropGroup) kind() uint8    { return kindDropGroup }
 func (c *RaiseFeature) kind() uint8 { return kindRaiseFeature }
 
 func (c *Init) append(b []byte) []byte {
@@ -112,6 +119,10 @@ func (c *EnsureGroup) append(b []byte) []byte {
 func (c *SetGroup) append(b []byte) []byte {
 	b = binary.BigEndian.AppendUint32(appendName(append(b, version1), c.Name), c.Version)
 	return appendBytes(b, c.Settings)
+}
+
+func (c *DropGroup) append(b []byte) []byte {
+	return binary.BigEndian.AppendUint32(append(b, version1), c.ID)
 }
 
 func (c *RaiseFeature) append(b []byte) []byte {
@@ -138,6 +149,7 @@ func readers() map[uint8]func(d *decoder) Command {
 		kindOpenProducer:   func(d *decoder) Command { return &OpenProducer{Name: d.name()} },
 		kindEnsureGroup:    func(d *decoder) Command { return &EnsureGroup{Name: d.name(), Settings: d.bytes()} },
 		kindSetGroup:       func(d *decoder) Command { return &SetGroup{Name: d.name(), Version: d.u32(), Settings: d.bytes()} },
+		kindDropGroup:      func(d *decoder) Command { return &DropGroup{ID: d.u32()} },
 		kindJoinNode:       func(d *decoder) Command { return &JoinNode{Node: d.node(d.id())} },
 		kindSetNodeState:   readSetNodeState,
 		kindSetMap:         readSetMap,
@@ -196,5 +208,7 @@ func validGroup(name string, settings []byte) error {
 	}
 	return nil
 }
+
+func (c *DropGroup) validate() error { return nil }
 
 func (c *RaiseFeature) validate() error { return nil }

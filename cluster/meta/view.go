@@ -176,6 +176,13 @@ func (v *View) Group(name string) (Group, bool) {
 	return Group{}, false
 }
 
+// GroupDeleted says that a consumer group had that id, and was deleted. It is never
+// true of one that this view is only too old to know.
+func (v *View) GroupDeleted(id uint32) bool {
+	_, there := slices.BinarySearchFunc(v.Groups, id, func(g Group, id uint32) int { return cmp.Compare(g.ID, id) })
+	return !there && id < v.Cluster.NextGroup
+}
+
 func (v *View) findNode(id identity.NodeID) (int, bool) {
 	return slices.BinarySearchFunc(v.Nodes, id, func(n Node, id identity.NodeID) int {
 		return bytes.Compare(n.ID[:], id[:])

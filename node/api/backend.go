@@ -41,6 +41,8 @@ type Cluster interface {
 	Drain(ctx context.Context, node string, undo bool) error
 	// Remove ends a node's membership for good.
 	Remove(ctx context.Context, node string) error
+	// DeleteGroup deletes a consumer group, and returns once no partition serves it.
+	DeleteGroup(ctx context.Context, name string) error
 	// CreateGroup makes a consumer group, and returns once every partition knows it.
 	CreateGroup(ctx context.Context, name string, s *waystationv1.GroupSettings) (*waystationv1.Group, error)
 	// UpdateGroup changes the settings that s gives, and returns once every

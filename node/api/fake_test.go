@@ -387,6 +387,13 @@ func (fakeCluster) UpdateGroup(_ context.Context, name string, s *waystationv1.G
 	return &waystationv1.Group{Name: name, Version: 2, Settings: s}, nil
 }
 
+func (fakeCluster) DeleteGroup(_ context.Context, name string) error {
+	if name != "ci" {
+		return &actors.Refusal{Code: actors.CodeNotFound, Field: "group", Message: "there is no such group"}
+	}
+	return nil
+}
+
 func (fakeCluster) Groups() ([]*waystationv1.Group, error) {
 	return []*waystationv1.Group{{Name: "ci", Version: 3, Settings: &waystationv1.GroupSettings{OrderPolicy: new("skip"), MaxAttempts: new(uint32(5))}}}, nil
 }

@@ -77,6 +77,9 @@ func (g *GRPC) Register(r grpc.ServiceRegistrar) {
 				g, err := g.calls.cluster.UpdateGroup(ctx, q.GetName(), q.GetSettings())
 				return &waystationv1.UpdateGroupResponse{Group: g}, err
 			}),
+			unary("DeleteGroup", func(ctx context.Context, q *waystationv1.DeleteGroupRequest) (any, error) {
+				return &waystationv1.DeleteGroupResponse{}, g.calls.cluster.DeleteGroup(ctx, q.GetName())
+			}),
 			unary("ListGroups", func(context.Context, *waystationv1.ListGroupsRequest) (any, error) {
 				list, err := g.calls.cluster.Groups()
 				return &waystationv1.ListGroupsResponse{Groups: list}, err

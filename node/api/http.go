@@ -52,7 +52,7 @@ func NewHTTP(calls *Calls, cfg HTTPConfig) *HTTP {
 		"/v1/groups":  {get: h.listGroups, post: h.createGroup},
 	}
 	h.groups = map[string]methods{
-		"":             {get: h.group, post: h.updateGroup},
+		"":             {get: h.group, post: h.updateGroup, remove: h.deleteGroup},
 		"pull":         {post: h.pull},
 		"settle":       {post: h.settle},
 		"renew":        {post: h.renew},

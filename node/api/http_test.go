@@ -77,6 +77,10 @@ func TestAnswers(t *testing.T) {
 		{"POST", "/v1/groups/ci/dead/redrive", `{"repo_id":"r","reason":"poison","rate":1000,"limit":3}`, 200, `{"redriven":"3","cursor":"3"}`},
 		{"POST", "/v1/groups/ci/dead/discard", `{"repo_id":"r","sequence":"7","until":"2026-09-21T14:13:20Z","cursor":"4"}`, 200, `{"discarded":"1","cursor":""}`},
 		{
+			"DELETE", "/v1/groups/ci", "", 200, `{"deleted":"ci"}`,
+		},
+		{"DELETE", "/v1/groups/nobody", "", 404, `{"error":{"code":"NOT_FOUND","field":"group","message":"there is no such group","retry_after_ms":"0"}}`},
+		{
 			"POST", "/v1/groups", `{"name":"ci","start":"latest","max_attempts":3,"backoff_base":"2s","backoff_max":"1m","lease":"45s","max_batch":7,"order_policy":"block"}`, 200,
 			`{"name":"ci","version":1,"start":"latest","max_attempts":3,"backoff_base":"2s","backoff_max":"1m0s","lease":"45s","max_batch":7,"order_policy":"block","result_ttl":"0s"}`,
 		},
@@ -163,7 +167,7 @@ func TestRoutesThatAreNone(t *testing.T) {
 		{"GET", "/v1", 404, ""},
 		{"GET", "/v1/repos", 404, ""},
 		{"GET", "/v1/cluster/", 404, ""},
-		{"DELETE", "/v1/groups/ci", 405, "GET, HEAD, POST"},
+		{"PUT", "/v1/groups/ci", 405, "GET, HEAD, POST, DELETE"},
 		{"GET", "/v1/groups/ci/x", 404, ""},
 		{"POST", "/v1/groups/ci/pull/", 404, ""},
 		{"POST", "/v1/groups//pull", 400, ""},

@@ -36,6 +36,19 @@ func (h *HTTP) updateGroup(w http.ResponseWriter, r *http.Request, p params) err
 	return nil
 }
 
+func (h *HTTP) deleteGroup(w http.ResponseWriter, r *http.Request, p params) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	if err := h.calls.cluster.DeleteGroup(r.Context(), p.group); err != nil {
+		return err
+	}
+	h.write(w, http.StatusOK, struct {
+		Deleted string `json:"deleted"`
+	}{p.group})
+	return nil
+}
+
 func (h *HTTP) listGroups(w http.ResponseWriter, r *http.Request, _ params) error {
 	if _, err := query(r); err != nil {
 		return err

@@ -23,8 +23,8 @@ type handler func(w http.ResponseWriter, r *http.Request, p params) error
 // methods are a path's handlers. HEAD goes where GET goes. Early ones answer
 // before there are any calls.
 type methods struct {
-	get, post handler
-	early     bool
+	get, post, remove handler
+	early             bool
 }
 
 func (m methods) of(method string) handler {
@@ -33,6 +33,8 @@ func (m methods) of(method string) handler {
 		return m.get
 	case http.MethodPost:
 		return m.post
+	case http.MethodDelete:
+		return m.remove
 	}
 	return nil
 }
@@ -44,6 +46,9 @@ func (m methods) allow() string {
 	}
 	if m.post != nil {
 		names = append(names, http.MethodPost)
+	}
+	if m.remove != nil {
+		names = append(names, http.MethodDelete)
 	}
 	return strings.Join(names, ", ")
 }

@@ -23,6 +23,7 @@ func groupCommands() []command {
 		{name: "set", args: "GROUP", summary: "change the settings that are given", run: func(ctx context.Context, s Streams, args []string) error {
 			return runGroupPut(ctx, s, args, false)
 		}},
+		{name: "delete", args: "GROUP --yes", summary: "end a group, its dead letters and results, and what only it had still to settle", run: runGroupDelete},
 		{name: "list", summary: "list the groups", run: runGroupList},
 		{name: "show", args: "GROUP", summary: "show a group's settings", run: runGroupShow},
 	}
@@ -129,6 +130,36 @@ func showGroup(s Streams, output string, g *waystationv1.Group) error {
 			fmt.Fprintf(w, "  of kind %s\t%v\n", printable(kind), x.GetKindResultTtl()[kind].AsDuration())
 		}
 	})
+}
+
+func runGroupDelete(ctx context.Context, s Streams, args []string) error {
+	fs, output := flags("group delete")
+	addr := addrFlag(fs)
+	yes := fs.Bool("yes", false, "it is meant: what is deleted cannot be had back (required)")
+	if err := parse(s, fs, args, "group delete GROUP --yes"); err != nil {
+		return helped(err)
+	}
+	if fs.NArg() != 1 {
+		return usagef("group delete: want one group")
+	}
+	if !*yes {
+		return usagef("group delete: its dead letters, its results, and the packets that only it has still to settle are gone then, and its workers end: say --yes")
+	}
+	n, err := look(ctx, s, *addr)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	if _, err := call(ctx, n, n.DeleteGroup, &waystationv1.DeleteGroupRequest{Name: fs.Arg(0)}); err != nil {
+		return err
+	}
+	if *output == "json" {
+		return printJSON(s.Out, struct {
+			Deleted string `json:"deleted"`
+		}{fs.Arg(0)})
+	}
+	fmt.Fprintf(s.Out, "deleted: %s\n", printable(fs.Arg(0)))
+	return nil
 }
 
 func runGroupList(ctx context.Context, s Streams, args []string) error {

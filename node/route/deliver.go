@@ -56,6 +56,7 @@ func (v *Service) deliver(_ any, stream grpc.ServerStream) error {
 	}
 	session, err := v.r.openLocal(stream.Context(), actors.SessionConfig{
 		Group: o.GetGroup(), Worker: o.GetWorker(), LeaseMs: o.GetLeaseMs(), MaxBatch: o.GetMaxBatch(), Anonymous: o.GetAnonymous(), Ask: true,
+		Existing: true,
 	})
 	if err != nil {
 		return statusOf(err)

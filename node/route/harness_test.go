@@ -229,6 +229,9 @@ func (g *groups) Group(name string) (repository.GroupConfig, bool) {
 	return c, ok
 }
 
+// Exists implements actors.GroupSource.
+func (g *groups) Exists(string) bool { return true }
+
 // command has a partition's leader apply a command, whoever that is.
 func (w *world) command(ctx context.Context, p repository.PartitionID, add func(*repository.EntryBuilder)) error {
 	for {

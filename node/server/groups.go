@@ -22,6 +22,8 @@ type groups struct {
 	spread *spreader
 	seed   *config.Seed
 	logger *slog.Logger
+	// forget ends what goes on here for a group that was deleted.
+	forget func(repository.GroupID)
 
 	active atomic.Pointer[map[string]repository.GroupConfig] // replaced whole, under mu
 	mu     sync.Mutex
@@ -37,7 +39,16 @@ func newGroups(calls *meta.Calls, store *meta.Store, spread *spreader, seed *con
 // Group returns an active group.
 func (g *groups) Group(name string) (repository.GroupConfig, bool) {
 	c, ok := (*g.active.Load())[name]
+	if ok && g.store.View().GroupDeleted(uint32(c.ID)) {
+		return repository.GroupConfig{}, false
+	}
 	return c, ok
+}
+
+// Exists says whether meta knows the group.
+func (g *groups) Exists(name string) bool {
+	_, ok := g.store.View().Group(name)
+	return ok
 }
 
 // EnsureGroup returns the group, and makes it if there is none. Who comes while
@@ -93,8 +104,11 @@ func (g *groups) activate(ctx context.Context, record meta.Group) (repository.Gr
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.store.View().GroupDeleted(record.ID) {
+		return c, refusedNoGroup
+	}
 	active := *g.active.Load()
-	if have, ok := active[c.Name]; ok && have.Version >= c.Version {
+	if have, ok := active[c.Name]; ok && (have.ID > c.ID || have.ID == c.ID && have.Version >= c.Version) {
 		return have, nil
 	}
 	next := maps.Clone(active)
@@ -115,11 +129,13 @@ func groupOf(record meta.Group) (repository.GroupConfig, error) {
 	return c, nil
 }
 
-// restore activates the groups that meta knows and this node does not use yet.
+// restore activates the groups that meta knows and this node does not use yet, and
+// ends those that were deleted.
 func (g *groups) restore(ctx context.Context) error {
-	var errs []error
+	g.prune()
+	errs := []error{g.drop(ctx)}
 	for _, record := range g.store.View().Groups {
-		if have, ok := g.Group(record.Name); ok && have.Version >= uint64(record.Version) {
+		if have, ok := g.Group(record.Name); ok && uint32(have.ID) == record.ID && have.Version >= uint64(record.Version) {
 			continue
 		}
 		if _, err := g.activate(ctx, record); err != nil {

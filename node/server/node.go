@@ -235,7 +235,10 @@ func (n *node) startActors(b *member.Belonging, x *parts) (err error) {
 	if err := n.raiseClock(); err != nil {
 		return err
 	}
-	n.spread = &spreader{member: n.member, partitions: n.relay.Partitions(), stranded: n.stranded}
+	n.spread = &spreader{
+		member: n.member, partitions: n.relay.Partitions(), stranded: n.stranded,
+		deleted: func(id uint32) bool { return n.meta.View().GroupDeleted(id) },
+	}
 	n.groups = newGroups(n.calls, n.meta, n.spread, &n.cfg.Seed, n.logger)
 	partitions := make([]actors.LanePartition, 0, len(n.relay.Partitions()))
 	for _, p := range n.relay.Partitions() {
@@ -247,6 +250,7 @@ func (n *node) startActors(b *member.Belonging, x *parts) (err error) {
 	if n.delivery, err = actors.NewDelivery(d, partitions, n.relay.PartitionOf, n.groups, n.logger, x.reg); err != nil {
 		return err
 	}
+	n.groups.forget = n.delivery.Forget
 	n.relay.Listen(&listener{delivery: n.delivery, raise: n.clock.Raise, changed: n.changed})
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +31,8 @@ type spreader struct {
 	// stranded says that a partition can be served by nobody before this node's next
 	// start, which brings everything into it that it lacks.
 	stranded func(*actors.Partition) bool
+	// deleted says that a group of that id was deleted.
+	deleted func(id uint32) bool
 }
 
 // everywhere returns once every partition has applied what q says, but those that
@@ -118,7 +121,7 @@ func (s *spreader) there(ctx context.Context, n identity.NodeID, q *peerv1.Sprea
 // here brings it into the partitions that this node leads, and returns those that
 // have it.
 func (s *spreader) here(ctx context.Context, q *peerv1.SpreadRequest) ([]uint32, error) {
-	has, add, err := spreadOf(q)
+	has, add, err := s.what(q)
 	if err != nil {
 		return nil, err
 	}
@@ -151,8 +154,8 @@ func (s *spreader) here(ctx context.Context, q *peerv1.SpreadRequest) ([]uint32,
 	return nil, errors.Join(errs...)
 }
 
-// spreadOf is a request as a command, and whether a partition needs it.
-func spreadOf(q *peerv1.SpreadRequest) (has func(*actors.Partition) bool, add func(*repository.EntryBuilder), err error) {
+// what is a request as a command, and whether a partition needs it.
+func (s *spreader) what(q *peerv1.SpreadRequest) (has func(*actors.Partition) bool, add func(*repository.EntryBuilder), err error) {
 	switch x := q.GetWhat().(type) {
 	case *peerv1.SpreadRequest_Fence:
 		never := func(*actors.Partition) bool { return false }
@@ -164,7 +167,11 @@ func spreadOf(q *peerv1.SpreadRequest) (has func(*actors.Partition) bool, add fu
 		if err != nil {
 			return nil, nil, err
 		}
-		return func(p *actors.Partition) bool { return hasGroup(p, &c) }, func(b *repository.EntryBuilder) { b.AddSetGroup(&c) }, nil
+		gone := s.deleted(x.Group.GetId()) // who asks has not heard of it
+		return func(p *actors.Partition) bool { return gone || hasGroup(p, &c) }, func(b *repository.EntryBuilder) { b.AddSetGroup(&c) }, nil
+	case *peerv1.SpreadRequest_DroppedGroup:
+		id := repository.GroupID(x.DroppedGroup)
+		return func(p *actors.Partition) bool { return !servesGroup(p, id) }, func(b *repository.EntryBuilder) { b.AddDropGroup(id) }, nil
 	}
 	return nil, nil, errors.New("nothing to spread")
 }
@@ -172,16 +179,36 @@ func spreadOf(q *peerv1.SpreadRequest) (has func(*actors.Partition) bool, add fu
 func hasGroup(p *actors.Partition, c *repository.GroupConfig) (known bool) {
 	_ = p.View(func(m *repository.Machine) error { // the callback has no error
 		have, ok := m.GroupByName(c.Name)
-		known = ok && have.Version >= c.Version
+		known = ok && have.ID == c.ID && have.Version >= c.Version
 		return nil
 	})
 	return known
+}
+
+// servesGroup says whether a partition has a group that is not deleted there.
+func servesGroup(p *actors.Partition, id repository.GroupID) bool {
+	return slices.Contains(groupsOf(p), id)
+}
+
+// groupsOf are the groups that a partition serves.
+func groupsOf(p *actors.Partition) (ids []repository.GroupID) {
+	_ = p.View(func(m *repository.Machine) error { // the callback has no error
+		for _, c := range m.Groups() {
+			ids = append(ids, c.ID)
+		}
+		return nil
+	})
+	return ids
 }
 
 func groupRequest(g meta.Group) *peerv1.SpreadRequest {
 	return &peerv1.SpreadRequest{What: &peerv1.SpreadRequest_Group{
 		Group: &peerv1.Group{Id: g.ID, Name: g.Name, Version: uint64(g.Version), Settings: g.Settings},
 	}}
+}
+
+func dropRequest(id uint32) *peerv1.SpreadRequest {
+	return &peerv1.SpreadRequest{What: &peerv1.SpreadRequest_DroppedGroup{DroppedGroup: id}}
 }
 
 func fenceRequest(producer []byte, epoch uint64) *peerv1.SpreadRequest {

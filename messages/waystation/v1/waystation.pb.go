@@ -4139,6 +4139,86 @@ func (x *UpdateGroupResponse) GetGroup() *Group {
 	return nil
 }
 
+type DeleteGroupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteGroupRequest) Reset() {
+	*x = DeleteGroupRequest{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteGroupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteGroupRequest) ProtoMessage() {}
+
+func (x *DeleteGroupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteGroupRequest.ProtoReflect.Descriptor instead.
+func (*DeleteGroupRequest) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *DeleteGroupRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type DeleteGroupResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteGroupResponse) Reset() {
+	*x = DeleteGroupResponse{}
+	mi := &file_waystation_v1_waystation_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteGroupResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteGroupResponse) ProtoMessage() {}
+
+func (x *DeleteGroupResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_waystation_v1_waystation_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteGroupResponse.ProtoReflect.Descriptor instead.
+func (*DeleteGroupResponse) Descriptor() ([]byte, []int) {
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{58}
+}
+
 type ListGroupsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -4147,7 +4227,7 @@ type ListGroupsRequest struct {
 
 func (x *ListGroupsRequest) Reset() {
 	*x = ListGroupsRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4159,7 +4239,7 @@ func (x *ListGroupsRequest) String() string {
 func (*ListGroupsRequest) ProtoMessage() {}
 
 func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[57]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4172,7 +4252,7 @@ func (x *ListGroupsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsRequest.ProtoReflect.Descriptor instead.
 func (*ListGroupsRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{57}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{59}
 }
 
 type ListGroupsResponse struct {
@@ -4184,7 +4264,7 @@ type ListGroupsResponse struct {
 
 func (x *ListGroupsResponse) Reset() {
 	*x = ListGroupsResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[58]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4196,7 +4276,7 @@ func (x *ListGroupsResponse) String() string {
 func (*ListGroupsResponse) ProtoMessage() {}
 
 func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[58]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4209,7 +4289,7 @@ func (x *ListGroupsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGroupsResponse.ProtoReflect.Descriptor instead.
 func (*ListGroupsResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{58}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *ListGroupsResponse) GetGroups() []*Group {
@@ -4227,7 +4307,7 @@ type DescribeClusterRequest struct {
 
 func (x *DescribeClusterRequest) Reset() {
 	*x = DescribeClusterRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[59]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4239,7 +4319,7 @@ func (x *DescribeClusterRequest) String() string {
 func (*DescribeClusterRequest) ProtoMessage() {}
 
 func (x *DescribeClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[59]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4252,7 +4332,7 @@ func (x *DescribeClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeClusterRequest.ProtoReflect.Descriptor instead.
 func (*DescribeClusterRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{59}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{61}
 }
 
 type DescribeClusterResponse struct {
@@ -4275,7 +4355,7 @@ type DescribeClusterResponse struct {
 
 func (x *DescribeClusterResponse) Reset() {
 	*x = DescribeClusterResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[60]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4287,7 +4367,7 @@ func (x *DescribeClusterResponse) String() string {
 func (*DescribeClusterResponse) ProtoMessage() {}
 
 func (x *DescribeClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[60]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4300,7 +4380,7 @@ func (x *DescribeClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DescribeClusterResponse.ProtoReflect.Descriptor instead.
 func (*DescribeClusterResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{60}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *DescribeClusterResponse) GetClusterId() string {
@@ -4363,7 +4443,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[61]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4375,7 +4455,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[61]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4388,7 +4468,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{61}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *Operation) GetAt() *timestamppb.Timestamp {
@@ -4417,7 +4497,7 @@ type DrainNodeRequest struct {
 
 func (x *DrainNodeRequest) Reset() {
 	*x = DrainNodeRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[62]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4429,7 +4509,7 @@ func (x *DrainNodeRequest) String() string {
 func (*DrainNodeRequest) ProtoMessage() {}
 
 func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[62]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4442,7 +4522,7 @@ func (x *DrainNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeRequest.ProtoReflect.Descriptor instead.
 func (*DrainNodeRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{62}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *DrainNodeRequest) GetNode() string {
@@ -4467,7 +4547,7 @@ type DrainNodeResponse struct {
 
 func (x *DrainNodeResponse) Reset() {
 	*x = DrainNodeResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[63]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4479,7 +4559,7 @@ func (x *DrainNodeResponse) String() string {
 func (*DrainNodeResponse) ProtoMessage() {}
 
 func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[63]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4492,7 +4572,7 @@ func (x *DrainNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainNodeResponse.ProtoReflect.Descriptor instead.
 func (*DrainNodeResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{63}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{65}
 }
 
 type RemoveNodeRequest struct {
@@ -4505,7 +4585,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[64]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4517,7 +4597,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[64]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4530,7 +4610,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{64}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *RemoveNodeRequest) GetNode() string {
@@ -4548,7 +4628,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[65]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4560,7 +4640,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[65]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4573,7 +4653,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{65}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{67}
 }
 
 type Node struct {
@@ -4593,7 +4673,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[66]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4605,7 +4685,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[66]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4618,7 +4698,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{66}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *Node) GetId() string {
@@ -4689,7 +4769,7 @@ type Addresses struct {
 
 func (x *Addresses) Reset() {
 	*x = Addresses{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[67]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4701,7 +4781,7 @@ func (x *Addresses) String() string {
 func (*Addresses) ProtoMessage() {}
 
 func (x *Addresses) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[67]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4714,7 +4794,7 @@ func (x *Addresses) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Addresses.ProtoReflect.Descriptor instead.
 func (*Addresses) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{67}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *Addresses) GetGrpc() string {
@@ -4763,7 +4843,7 @@ type Partition struct {
 
 func (x *Partition) Reset() {
 	*x = Partition{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[68]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4775,7 +4855,7 @@ func (x *Partition) String() string {
 func (*Partition) ProtoMessage() {}
 
 func (x *Partition) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[68]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4788,7 +4868,7 @@ func (x *Partition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partition.ProtoReflect.Descriptor instead.
 func (*Partition) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{68}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *Partition) GetId() uint32 {
@@ -4850,7 +4930,7 @@ type VerifyClusterRequest struct {
 
 func (x *VerifyClusterRequest) Reset() {
 	*x = VerifyClusterRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[69]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4862,7 +4942,7 @@ func (x *VerifyClusterRequest) String() string {
 func (*VerifyClusterRequest) ProtoMessage() {}
 
 func (x *VerifyClusterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[69]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4875,7 +4955,7 @@ func (x *VerifyClusterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyClusterRequest.ProtoReflect.Descriptor instead.
 func (*VerifyClusterRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{69}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{71}
 }
 
 func (x *VerifyClusterRequest) GetLimitMs() uint32 {
@@ -4895,7 +4975,7 @@ type VerifyClusterResponse struct {
 
 func (x *VerifyClusterResponse) Reset() {
 	*x = VerifyClusterResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[70]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4907,7 +4987,7 @@ func (x *VerifyClusterResponse) String() string {
 func (*VerifyClusterResponse) ProtoMessage() {}
 
 func (x *VerifyClusterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[70]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4920,7 +5000,7 @@ func (x *VerifyClusterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyClusterResponse.ProtoReflect.Descriptor instead.
 func (*VerifyClusterResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{70}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *VerifyClusterResponse) GetGroups() []*VerifiedGroup {
@@ -4948,7 +5028,7 @@ type VerifiedGroup struct {
 
 func (x *VerifiedGroup) Reset() {
 	*x = VerifiedGroup{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[71]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[73]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4960,7 +5040,7 @@ func (x *VerifiedGroup) String() string {
 func (*VerifiedGroup) ProtoMessage() {}
 
 func (x *VerifiedGroup) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[71]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[73]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4973,7 +5053,7 @@ func (x *VerifiedGroup) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifiedGroup.ProtoReflect.Descriptor instead.
 func (*VerifiedGroup) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{71}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{73}
 }
 
 func (x *VerifiedGroup) GetMeta() bool {
@@ -5033,7 +5113,7 @@ type VerifiedReplica struct {
 
 func (x *VerifiedReplica) Reset() {
 	*x = VerifiedReplica{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[72]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[74]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5045,7 +5125,7 @@ func (x *VerifiedReplica) String() string {
 func (*VerifiedReplica) ProtoMessage() {}
 
 func (x *VerifiedReplica) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[72]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[74]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5058,7 +5138,7 @@ func (x *VerifiedReplica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifiedReplica.ProtoReflect.Descriptor instead.
 func (*VerifiedReplica) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{72}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{74}
 }
 
 func (x *VerifiedReplica) GetNode() string {
@@ -5141,7 +5221,7 @@ type ExportGroupRequest struct {
 
 func (x *ExportGroupRequest) Reset() {
 	*x = ExportGroupRequest{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[73]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[75]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5153,7 +5233,7 @@ func (x *ExportGroupRequest) String() string {
 func (*ExportGroupRequest) ProtoMessage() {}
 
 func (x *ExportGroupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[73]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[75]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5166,7 +5246,7 @@ func (x *ExportGroupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportGroupRequest.ProtoReflect.Descriptor instead.
 func (*ExportGroupRequest) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{73}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{75}
 }
 
 func (x *ExportGroupRequest) GetGroup() uint32 {
@@ -5187,7 +5267,7 @@ type ExportGroupResponse struct {
 
 func (x *ExportGroupResponse) Reset() {
 	*x = ExportGroupResponse{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[74]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[76]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5199,7 +5279,7 @@ func (x *ExportGroupResponse) String() string {
 func (*ExportGroupResponse) ProtoMessage() {}
 
 func (x *ExportGroupResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[74]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[76]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5212,7 +5292,7 @@ func (x *ExportGroupResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportGroupResponse.ProtoReflect.Descriptor instead.
 func (*ExportGroupResponse) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{74}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{76}
 }
 
 func (x *ExportGroupResponse) GetHead() *GroupHead {
@@ -5252,7 +5332,7 @@ type GroupHead struct {
 
 func (x *GroupHead) Reset() {
 	*x = GroupHead{}
-	mi := &file_waystation_v1_waystation_proto_msgTypes[75]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[77]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5264,7 +5344,7 @@ func (x *GroupHead) String() string {
 func (*GroupHead) ProtoMessage() {}
 
 func (x *GroupHead) ProtoReflect() protoreflect.Message {
-	mi := &file_waystation_v1_waystation_proto_msgTypes[75]
+	mi := &file_waystation_v1_waystation_proto_msgTypes[77]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5277,7 +5357,7 @@ func (x *GroupHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupHead.ProtoReflect.Descriptor instead.
 func (*GroupHead) Descriptor() ([]byte, []int) {
-	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{75}
+	return file_waystation_v1_waystation_proto_rawDescGZIP(), []int{77}
 }
 
 func (x *GroupHead) GetClusterId() []byte {
@@ -5678,7 +5758,10 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x128\n" +
 	"\bsettings\x18\x02 \x01(\v2\x1c.waystation.v1.GroupSettingsR\bsettings\"A\n" +
 	"\x13UpdateGroupResponse\x12*\n" +
-	"\x05group\x18\x01 \x01(\v2\x14.waystation.v1.GroupR\x05group\"\x13\n" +
+	"\x05group\x18\x01 \x01(\v2\x14.waystation.v1.GroupR\x05group\"(\n" +
+	"\x12DeleteGroupRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
+	"\x13DeleteGroupResponse\"\x13\n" +
 	"\x11ListGroupsRequest\"B\n" +
 	"\x12ListGroupsResponse\x12,\n" +
 	"\x06groups\x18\x01 \x03(\v2\x14.waystation.v1.GroupR\x06groups\"\x18\n" +
@@ -5783,7 +5866,7 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\b\n" +
 	"\x04DONE\x10\x01\x12\t\n" +
 	"\x05RETRY\x10\x02\x12\b\n" +
-	"\x04DEAD\x10\x032\xac\x0f\n" +
+	"\x04DEAD\x10\x032\x82\x10\n" +
 	"\n" +
 	"Waystation\x12H\n" +
 	"\aPublish\x12\x1d.waystation.v1.PublishRequest\x1a\x1e.waystation.v1.PublishResponse\x12^\n" +
@@ -5802,7 +5885,8 @@ const file_waystation_v1_waystation_proto_rawDesc = "" +
 	"\x12RedriveDeadLetters\x12(.waystation.v1.RedriveDeadLettersRequest\x1a).waystation.v1.RedriveDeadLettersResponse\x12i\n" +
 	"\x12DiscardDeadLetters\x12(.waystation.v1.DiscardDeadLettersRequest\x1a).waystation.v1.DiscardDeadLettersResponse\x12T\n" +
 	"\vCreateGroup\x12!.waystation.v1.CreateGroupRequest\x1a\".waystation.v1.CreateGroupResponse\x12T\n" +
-	"\vUpdateGroup\x12!.waystation.v1.UpdateGroupRequest\x1a\".waystation.v1.UpdateGroupResponse\x12Q\n" +
+	"\vUpdateGroup\x12!.waystation.v1.UpdateGroupRequest\x1a\".waystation.v1.UpdateGroupResponse\x12T\n" +
+	"\vDeleteGroup\x12!.waystation.v1.DeleteGroupRequest\x1a\".waystation.v1.DeleteGroupResponse\x12Q\n" +
 	"\n" +
 	"ListGroups\x12 .waystation.v1.ListGroupsRequest\x1a!.waystation.v1.ListGroupsResponse\x12`\n" +
 	"\x0fDescribeCluster\x12%.waystation.v1.DescribeClusterRequest\x1a&.waystation.v1.DescribeClusterResponse\x12N\n" +
@@ -5825,7 +5909,7 @@ func file_waystation_v1_waystation_proto_rawDescGZIP() []byte {
 }
 
 var file_waystation_v1_waystation_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 79)
+var file_waystation_v1_waystation_proto_msgTypes = make([]protoimpl.MessageInfo, 81)
 var file_waystation_v1_waystation_proto_goTypes = []any{
 	(Priority)(0),                      // 0: waystation.v1.Priority
 	(ContentEncoding)(0),               // 1: waystation.v1.ContentEncoding
@@ -5887,39 +5971,41 @@ var file_waystation_v1_waystation_proto_goTypes = []any{
 	(*CreateGroupResponse)(nil),        // 57: waystation.v1.CreateGroupResponse
 	(*UpdateGroupRequest)(nil),         // 58: waystation.v1.UpdateGroupRequest
 	(*UpdateGroupResponse)(nil),        // 59: waystation.v1.UpdateGroupResponse
-	(*ListGroupsRequest)(nil),          // 60: waystation.v1.ListGroupsRequest
-	(*ListGroupsResponse)(nil),         // 61: waystation.v1.ListGroupsResponse
-	(*DescribeClusterRequest)(nil),     // 62: waystation.v1.DescribeClusterRequest
-	(*DescribeClusterResponse)(nil),    // 63: waystation.v1.DescribeClusterResponse
-	(*Operation)(nil),                  // 64: waystation.v1.Operation
-	(*DrainNodeRequest)(nil),           // 65: waystation.v1.DrainNodeRequest
-	(*DrainNodeResponse)(nil),          // 66: waystation.v1.DrainNodeResponse
-	(*RemoveNodeRequest)(nil),          // 67: waystation.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 68: waystation.v1.RemoveNodeResponse
-	(*Node)(nil),                       // 69: waystation.v1.Node
-	(*Addresses)(nil),                  // 70: waystation.v1.Addresses
-	(*Partition)(nil),                  // 71: waystation.v1.Partition
-	(*VerifyClusterRequest)(nil),       // 72: waystation.v1.VerifyClusterRequest
-	(*VerifyClusterResponse)(nil),      // 73: waystation.v1.VerifyClusterResponse
-	(*VerifiedGroup)(nil),              // 74: waystation.v1.VerifiedGroup
-	(*VerifiedReplica)(nil),            // 75: waystation.v1.VerifiedReplica
-	(*ExportGroupRequest)(nil),         // 76: waystation.v1.ExportGroupRequest
-	(*ExportGroupResponse)(nil),        // 77: waystation.v1.ExportGroupResponse
-	(*GroupHead)(nil),                  // 78: waystation.v1.GroupHead
-	nil,                                // 79: waystation.v1.CodePacket.MetadataEntry
-	nil,                                // 80: waystation.v1.WorkOpen.MetadataEntry
-	nil,                                // 81: waystation.v1.GroupSettings.KindResultTtlEntry
-	(*durationpb.Duration)(nil),        // 82: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 83: google.protobuf.Timestamp
+	(*DeleteGroupRequest)(nil),         // 60: waystation.v1.DeleteGroupRequest
+	(*DeleteGroupResponse)(nil),        // 61: waystation.v1.DeleteGroupResponse
+	(*ListGroupsRequest)(nil),          // 62: waystation.v1.ListGroupsRequest
+	(*ListGroupsResponse)(nil),         // 63: waystation.v1.ListGroupsResponse
+	(*DescribeClusterRequest)(nil),     // 64: waystation.v1.DescribeClusterRequest
+	(*DescribeClusterResponse)(nil),    // 65: waystation.v1.DescribeClusterResponse
+	(*Operation)(nil),                  // 66: waystation.v1.Operation
+	(*DrainNodeRequest)(nil),           // 67: waystation.v1.DrainNodeRequest
+	(*DrainNodeResponse)(nil),          // 68: waystation.v1.DrainNodeResponse
+	(*RemoveNodeRequest)(nil),          // 69: waystation.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 70: waystation.v1.RemoveNodeResponse
+	(*Node)(nil),                       // 71: waystation.v1.Node
+	(*Addresses)(nil),                  // 72: waystation.v1.Addresses
+	(*Partition)(nil),                  // 73: waystation.v1.Partition
+	(*VerifyClusterRequest)(nil),       // 74: waystation.v1.VerifyClusterRequest
+	(*VerifyClusterResponse)(nil),      // 75: waystation.v1.VerifyClusterResponse
+	(*VerifiedGroup)(nil),              // 76: waystation.v1.VerifiedGroup
+	(*VerifiedReplica)(nil),            // 77: waystation.v1.VerifiedReplica
+	(*ExportGroupRequest)(nil),         // 78: waystation.v1.ExportGroupRequest
+	(*ExportGroupResponse)(nil),        // 79: waystation.v1.ExportGroupResponse
+	(*GroupHead)(nil),                  // 80: waystation.v1.GroupHead
+	nil,                                // 81: waystation.v1.CodePacket.MetadataEntry
+	nil,                                // 82: waystation.v1.WorkOpen.MetadataEntry
+	nil,                                // 83: waystation.v1.GroupSettings.KindResultTtlEntry
+	(*durationpb.Duration)(nil),        // 84: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 85: google.protobuf.Timestamp
 }
 var file_waystation_v1_waystation_proto_depIdxs = []int32{
-	79,  // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
+	81,  // 0: waystation.v1.CodePacket.metadata:type_name -> waystation.v1.CodePacket.MetadataEntry
 	3,   // 1: waystation.v1.CodePacket.position:type_name -> waystation.v1.Position
 	0,   // 2: waystation.v1.CodePacket.priority:type_name -> waystation.v1.Priority
 	1,   // 3: waystation.v1.CodePacket.content_encoding:type_name -> waystation.v1.ContentEncoding
-	82,  // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
-	82,  // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
-	83,  // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
+	84,  // 4: waystation.v1.CodePacket.time_to_live:type_name -> google.protobuf.Duration
+	84,  // 5: waystation.v1.CodePacket.deliver_after:type_name -> google.protobuf.Duration
+	85,  // 6: waystation.v1.CodePacket.created_at:type_name -> google.protobuf.Timestamp
 	4,   // 7: waystation.v1.PublishRequest.packet:type_name -> waystation.v1.CodePacket
 	5,   // 8: waystation.v1.PublishResponse.receipt:type_name -> waystation.v1.Receipt
 	4,   // 9: waystation.v1.PublishStreamRequest.packets:type_name -> waystation.v1.CodePacket
@@ -5932,16 +6018,16 @@ var file_waystation_v1_waystation_proto_depIdxs = []int32{
 	16,  // 16: waystation.v1.WorkRequest.open:type_name -> waystation.v1.WorkOpen
 	19,  // 17: waystation.v1.WorkRequest.settlements:type_name -> waystation.v1.Settlement
 	21,  // 18: waystation.v1.WorkRequest.renewals:type_name -> waystation.v1.LeaseRef
-	80,  // 19: waystation.v1.WorkOpen.metadata:type_name -> waystation.v1.WorkOpen.MetadataEntry
+	82,  // 19: waystation.v1.WorkOpen.metadata:type_name -> waystation.v1.WorkOpen.MetadataEntry
 	18,  // 20: waystation.v1.WorkResponse.deliveries:type_name -> waystation.v1.Delivery
 	20,  // 21: waystation.v1.WorkResponse.settlements:type_name -> waystation.v1.SettlementResult
 	22,  // 22: waystation.v1.WorkResponse.renewals:type_name -> waystation.v1.RenewResult
 	4,   // 23: waystation.v1.Delivery.packet:type_name -> waystation.v1.CodePacket
-	83,  // 24: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
-	83,  // 25: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
+	85,  // 24: waystation.v1.Delivery.lease_expires_at:type_name -> google.protobuf.Timestamp
+	85,  // 25: waystation.v1.Delivery.accepted_at:type_name -> google.protobuf.Timestamp
 	2,   // 26: waystation.v1.Settlement.outcome:type_name -> waystation.v1.Outcome
 	6,   // 27: waystation.v1.SettlementResult.error:type_name -> waystation.v1.Error
-	83,  // 28: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
+	85,  // 28: waystation.v1.RenewResult.lease_expires_at:type_name -> google.protobuf.Timestamp
 	6,   // 29: waystation.v1.RenewResult.error:type_name -> waystation.v1.Error
 	18,  // 30: waystation.v1.PullResponse.deliveries:type_name -> waystation.v1.Delivery
 	19,  // 31: waystation.v1.SettleRequest.settlements:type_name -> waystation.v1.Settlement
@@ -5952,46 +6038,46 @@ var file_waystation_v1_waystation_proto_depIdxs = []int32{
 	5,   // 36: waystation.v1.CallResponse.receipt:type_name -> waystation.v1.Receipt
 	33,  // 37: waystation.v1.CallResponse.result:type_name -> waystation.v1.PacketResult
 	33,  // 38: waystation.v1.GetResultResponse.result:type_name -> waystation.v1.PacketResult
-	83,  // 39: waystation.v1.PacketResult.expires_at:type_name -> google.protobuf.Timestamp
+	85,  // 39: waystation.v1.PacketResult.expires_at:type_name -> google.protobuf.Timestamp
 	36,  // 40: waystation.v1.LookupPacketResponse.packet:type_name -> waystation.v1.StoredPacket
 	37,  // 41: waystation.v1.LookupPacketResponse.groups:type_name -> waystation.v1.PacketState
 	4,   // 42: waystation.v1.StoredPacket.packet:type_name -> waystation.v1.CodePacket
-	83,  // 43: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
+	85,  // 43: waystation.v1.StoredPacket.accepted_at:type_name -> google.protobuf.Timestamp
 	36,  // 44: waystation.v1.ReadPacketsResponse.packets:type_name -> waystation.v1.StoredPacket
 	44,  // 45: waystation.v1.GetRepositoryResponse.groups:type_name -> waystation.v1.GroupCursor
 	45,  // 46: waystation.v1.GroupCursor.cursors:type_name -> waystation.v1.Cursors
-	83,  // 47: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
-	83,  // 48: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
-	83,  // 49: waystation.v1.ListDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
-	83,  // 50: waystation.v1.ListDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	85,  // 47: waystation.v1.GroupCursor.leased_until:type_name -> google.protobuf.Timestamp
+	85,  // 48: waystation.v1.GroupCursor.ready_at:type_name -> google.protobuf.Timestamp
+	85,  // 49: waystation.v1.ListDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
+	85,  // 50: waystation.v1.ListDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
 	48,  // 51: waystation.v1.ListDeadLettersResponse.dead:type_name -> waystation.v1.DeadLetter
-	83,  // 52: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
+	85,  // 52: waystation.v1.DeadLetter.at:type_name -> google.protobuf.Timestamp
 	49,  // 53: waystation.v1.DeadLetter.failures:type_name -> waystation.v1.Failure
-	83,  // 54: waystation.v1.Failure.at:type_name -> google.protobuf.Timestamp
-	83,  // 55: waystation.v1.RedriveDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
-	83,  // 56: waystation.v1.RedriveDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
-	83,  // 57: waystation.v1.DiscardDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
-	83,  // 58: waystation.v1.DiscardDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
-	82,  // 59: waystation.v1.GroupSettings.backoff_base:type_name -> google.protobuf.Duration
-	82,  // 60: waystation.v1.GroupSettings.backoff_max:type_name -> google.protobuf.Duration
-	82,  // 61: waystation.v1.GroupSettings.lease:type_name -> google.protobuf.Duration
-	82,  // 62: waystation.v1.GroupSettings.result_ttl:type_name -> google.protobuf.Duration
-	81,  // 63: waystation.v1.GroupSettings.kind_result_ttl:type_name -> waystation.v1.GroupSettings.KindResultTtlEntry
+	85,  // 54: waystation.v1.Failure.at:type_name -> google.protobuf.Timestamp
+	85,  // 55: waystation.v1.RedriveDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	85,  // 56: waystation.v1.RedriveDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
+	85,  // 57: waystation.v1.DiscardDeadLettersRequest.until:type_name -> google.protobuf.Timestamp
+	85,  // 58: waystation.v1.DiscardDeadLettersRequest.since:type_name -> google.protobuf.Timestamp
+	84,  // 59: waystation.v1.GroupSettings.backoff_base:type_name -> google.protobuf.Duration
+	84,  // 60: waystation.v1.GroupSettings.backoff_max:type_name -> google.protobuf.Duration
+	84,  // 61: waystation.v1.GroupSettings.lease:type_name -> google.protobuf.Duration
+	84,  // 62: waystation.v1.GroupSettings.result_ttl:type_name -> google.protobuf.Duration
+	83,  // 63: waystation.v1.GroupSettings.kind_result_ttl:type_name -> waystation.v1.GroupSettings.KindResultTtlEntry
 	54,  // 64: waystation.v1.Group.settings:type_name -> waystation.v1.GroupSettings
 	54,  // 65: waystation.v1.CreateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
 	55,  // 66: waystation.v1.CreateGroupResponse.group:type_name -> waystation.v1.Group
 	54,  // 67: waystation.v1.UpdateGroupRequest.settings:type_name -> waystation.v1.GroupSettings
 	55,  // 68: waystation.v1.UpdateGroupResponse.group:type_name -> waystation.v1.Group
 	55,  // 69: waystation.v1.ListGroupsResponse.groups:type_name -> waystation.v1.Group
-	69,  // 70: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
-	71,  // 71: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
-	64,  // 72: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
-	83,  // 73: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
-	70,  // 74: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
-	74,  // 75: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
-	75,  // 76: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
-	78,  // 77: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
-	82,  // 78: waystation.v1.GroupSettings.KindResultTtlEntry.value:type_name -> google.protobuf.Duration
+	71,  // 70: waystation.v1.DescribeClusterResponse.nodes:type_name -> waystation.v1.Node
+	73,  // 71: waystation.v1.DescribeClusterResponse.partitions:type_name -> waystation.v1.Partition
+	66,  // 72: waystation.v1.DescribeClusterResponse.operations:type_name -> waystation.v1.Operation
+	85,  // 73: waystation.v1.Operation.at:type_name -> google.protobuf.Timestamp
+	72,  // 74: waystation.v1.Node.addresses:type_name -> waystation.v1.Addresses
+	76,  // 75: waystation.v1.VerifyClusterResponse.groups:type_name -> waystation.v1.VerifiedGroup
+	77,  // 76: waystation.v1.VerifiedGroup.replicas:type_name -> waystation.v1.VerifiedReplica
+	80,  // 77: waystation.v1.ExportGroupResponse.head:type_name -> waystation.v1.GroupHead
+	84,  // 78: waystation.v1.GroupSettings.KindResultTtlEntry.value:type_name -> google.protobuf.Duration
 	7,   // 79: waystation.v1.Waystation.Publish:input_type -> waystation.v1.PublishRequest
 	9,   // 80: waystation.v1.Waystation.PublishStream:input_type -> waystation.v1.PublishStreamRequest
 	15,  // 81: waystation.v1.Waystation.Work:input_type -> waystation.v1.WorkRequest
@@ -6009,37 +6095,39 @@ var file_waystation_v1_waystation_proto_depIdxs = []int32{
 	52,  // 93: waystation.v1.Waystation.DiscardDeadLetters:input_type -> waystation.v1.DiscardDeadLettersRequest
 	56,  // 94: waystation.v1.Waystation.CreateGroup:input_type -> waystation.v1.CreateGroupRequest
 	58,  // 95: waystation.v1.Waystation.UpdateGroup:input_type -> waystation.v1.UpdateGroupRequest
-	60,  // 96: waystation.v1.Waystation.ListGroups:input_type -> waystation.v1.ListGroupsRequest
-	62,  // 97: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
-	65,  // 98: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
-	67,  // 99: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
-	72,  // 100: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
-	76,  // 101: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
-	8,   // 102: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
-	10,  // 103: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
-	17,  // 104: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
-	24,  // 105: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
-	26,  // 106: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
-	28,  // 107: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
-	30,  // 108: waystation.v1.Waystation.Call:output_type -> waystation.v1.CallResponse
-	32,  // 109: waystation.v1.Waystation.GetResult:output_type -> waystation.v1.GetResultResponse
-	35,  // 110: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
-	39,  // 111: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
-	41,  // 112: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
-	43,  // 113: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
-	47,  // 114: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
-	51,  // 115: waystation.v1.Waystation.RedriveDeadLetters:output_type -> waystation.v1.RedriveDeadLettersResponse
-	53,  // 116: waystation.v1.Waystation.DiscardDeadLetters:output_type -> waystation.v1.DiscardDeadLettersResponse
-	57,  // 117: waystation.v1.Waystation.CreateGroup:output_type -> waystation.v1.CreateGroupResponse
-	59,  // 118: waystation.v1.Waystation.UpdateGroup:output_type -> waystation.v1.UpdateGroupResponse
-	61,  // 119: waystation.v1.Waystation.ListGroups:output_type -> waystation.v1.ListGroupsResponse
-	63,  // 120: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
-	66,  // 121: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
-	68,  // 122: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
-	73,  // 123: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
-	77,  // 124: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
-	102, // [102:125] is the sub-list for method output_type
-	79,  // [79:102] is the sub-list for method input_type
+	60,  // 96: waystation.v1.Waystation.DeleteGroup:input_type -> waystation.v1.DeleteGroupRequest
+	62,  // 97: waystation.v1.Waystation.ListGroups:input_type -> waystation.v1.ListGroupsRequest
+	64,  // 98: waystation.v1.Waystation.DescribeCluster:input_type -> waystation.v1.DescribeClusterRequest
+	67,  // 99: waystation.v1.Waystation.DrainNode:input_type -> waystation.v1.DrainNodeRequest
+	69,  // 100: waystation.v1.Waystation.RemoveNode:input_type -> waystation.v1.RemoveNodeRequest
+	74,  // 101: waystation.v1.Waystation.VerifyCluster:input_type -> waystation.v1.VerifyClusterRequest
+	78,  // 102: waystation.v1.Waystation.ExportGroup:input_type -> waystation.v1.ExportGroupRequest
+	8,   // 103: waystation.v1.Waystation.Publish:output_type -> waystation.v1.PublishResponse
+	10,  // 104: waystation.v1.Waystation.PublishStream:output_type -> waystation.v1.PublishStreamResponse
+	17,  // 105: waystation.v1.Waystation.Work:output_type -> waystation.v1.WorkResponse
+	24,  // 106: waystation.v1.Waystation.Pull:output_type -> waystation.v1.PullResponse
+	26,  // 107: waystation.v1.Waystation.Settle:output_type -> waystation.v1.SettleResponse
+	28,  // 108: waystation.v1.Waystation.Renew:output_type -> waystation.v1.RenewResponse
+	30,  // 109: waystation.v1.Waystation.Call:output_type -> waystation.v1.CallResponse
+	32,  // 110: waystation.v1.Waystation.GetResult:output_type -> waystation.v1.GetResultResponse
+	35,  // 111: waystation.v1.Waystation.LookupPacket:output_type -> waystation.v1.LookupPacketResponse
+	39,  // 112: waystation.v1.Waystation.ReadPackets:output_type -> waystation.v1.ReadPacketsResponse
+	41,  // 113: waystation.v1.Waystation.OpenProducer:output_type -> waystation.v1.OpenProducerResponse
+	43,  // 114: waystation.v1.Waystation.GetRepository:output_type -> waystation.v1.GetRepositoryResponse
+	47,  // 115: waystation.v1.Waystation.ListDeadLetters:output_type -> waystation.v1.ListDeadLettersResponse
+	51,  // 116: waystation.v1.Waystation.RedriveDeadLetters:output_type -> waystation.v1.RedriveDeadLettersResponse
+	53,  // 117: waystation.v1.Waystation.DiscardDeadLetters:output_type -> waystation.v1.DiscardDeadLettersResponse
+	57,  // 118: waystation.v1.Waystation.CreateGroup:output_type -> waystation.v1.CreateGroupResponse
+	59,  // 119: waystation.v1.Waystation.UpdateGroup:output_type -> waystation.v1.UpdateGroupResponse
+	61,  // 120: waystation.v1.Waystation.DeleteGroup:output_type -> waystation.v1.DeleteGroupResponse
+	63,  // 121: waystation.v1.Waystation.ListGroups:output_type -> waystation.v1.ListGroupsResponse
+	65,  // 122: waystation.v1.Waystation.DescribeCluster:output_type -> waystation.v1.DescribeClusterResponse
+	68,  // 123: waystation.v1.Waystation.DrainNode:output_type -> waystation.v1.DrainNodeResponse
+	70,  // 124: waystation.v1.Waystation.RemoveNode:output_type -> waystation.v1.RemoveNodeResponse
+	75,  // 125: waystation.v1.Waystation.VerifyCluster:output_type -> waystation.v1.VerifyClusterResponse
+	79,  // 126: waystation.v1.Waystation.ExportGroup:output_type -> waystation.v1.ExportGroupResponse
+	103, // [103:127] is the sub-list for method output_type
+	79,  // [79:103] is the sub-list for method input_type
 	79,  // [79:79] is the sub-list for extension type_name
 	79,  // [79:79] is the sub-list for extension extendee
 	0,   // [0:79] is the sub-list for field type_name
@@ -6059,7 +6147,7 @@ func file_waystation_v1_waystation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_waystation_v1_waystation_proto_rawDesc), len(file_waystation_v1_waystation_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   79,
+			NumMessages:   81,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

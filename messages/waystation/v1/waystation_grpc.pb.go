@@ -39,6 +39,7 @@ const (
 	Waystation_DiscardDeadLetters_FullMethodName = "/waystation.v1.Waystation/DiscardDeadLetters"
 	Waystation_CreateGroup_FullMethodName        = "/waystation.v1.Waystation/CreateGroup"
 	Waystation_UpdateGroup_FullMethodName        = "/waystation.v1.Waystation/UpdateGroup"
+	Waystation_DeleteGroup_FullMethodName        = "/waystation.v1.Waystation/DeleteGroup"
 	Waystation_ListGroups_FullMethodName         = "/waystation.v1.Waystation/ListGroups"
 	Waystation_DescribeCluster_FullMethodName    = "/waystation.v1.Waystation/DescribeCluster"
 	Waystation_DrainNode_FullMethodName          = "/waystation.v1.Waystation/DrainNode"
@@ -98,6 +99,10 @@ type WaystationClient interface {
 	// UpdateGroup changes a group's settings, those that are given. It returns once
 	// every partition goes by them.
 	UpdateGroup(ctx context.Context, in *UpdateGroupRequest, opts ...grpc.CallOption) (*UpdateGroupResponse, error)
+	// DeleteGroup ends a group, its lanes, dead letters and results, and the packets
+	// that only it had still to settle. It returns once no partition serves it; what it
+	// left is removed afterwards. The name may be used again, for another group.
+	DeleteGroup(ctx context.Context, in *DeleteGroupRequest, opts ...grpc.CallOption) (*DeleteGroupResponse, error)
 	// ListGroups returns the groups by name.
 	ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsResponse, error)
 	// DescribeCluster returns nodes and partitions.
@@ -299,6 +304,16 @@ func (c *waystationClient) UpdateGroup(ctx context.Context, in *UpdateGroupReque
 	return out, nil
 }
 
+func (c *waystationClient) DeleteGroup(ctx context.Context, in *DeleteGroupRequest, opts ...grpc.CallOption) (*DeleteGroupResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteGroupResponse)
+	err := c.cc.Invoke(ctx, Waystation_DeleteGroup_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *waystationClient) ListGroups(ctx context.Context, in *ListGroupsRequest, opts ...grpc.CallOption) (*ListGroupsResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListGroupsResponse)
@@ -419,6 +434,10 @@ type WaystationServer interface {
 	// UpdateGroup changes a group's settings, those that are given. It returns once
 	// every partition goes by them.
 	UpdateGroup(context.Context, *UpdateGroupRequest) (*UpdateGroupResponse, error)
+	// DeleteGroup ends a group, its lanes, dead letters and results, and the packets
+	// that only it had still to settle. It returns once no partition serves it; what it
+	// left is removed afterwards. The name may be used again, for another group.
+	DeleteGroup(context.Context, *DeleteGroupRequest) (*DeleteGroupResponse, error)
 	// ListGroups returns the groups by name.
 	ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error)
 	// DescribeCluster returns nodes and partitions.
@@ -494,6 +513,9 @@ func (UnimplementedWaystationServer) CreateGroup(context.Context, *CreateGroupRe
 }
 func (UnimplementedWaystationServer) UpdateGroup(context.Context, *UpdateGroupRequest) (*UpdateGroupResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateGroup not implemented")
+}
+func (UnimplementedWaystationServer) DeleteGroup(context.Context, *DeleteGroupRequest) (*DeleteGroupResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteGroup not implemented")
 }
 func (UnimplementedWaystationServer) ListGroups(context.Context, *ListGroupsRequest) (*ListGroupsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListGroups not implemented")
@@ -818,6 +840,24 @@ func _Waystation_UpdateGroup_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Waystation_DeleteGroup_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteGroupRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WaystationServer).DeleteGroup(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Waystation_DeleteGroup_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WaystationServer).DeleteGroup(ctx, req.(*DeleteGroupRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Waystation_ListGroups_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ListGroupsRequest)
 	if err := dec(in); err != nil {
@@ -985,6 +1025,10 @@ var Waystation_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateGroup",
 			Handler:    _Waystation_UpdateGroup_Handler,
+		},
+		{
+			MethodName: "DeleteGroup",
+			Handler:    _Waystation_DeleteGroup_Handler,
 		},
 		{
 			MethodName: "ListGroups",

@@ -637,6 +637,7 @@ type SpreadRequest struct {
 	//
 	//	*SpreadRequest_Fence
 	//	*SpreadRequest_Group
+	//	*SpreadRequest_DroppedGroup
 	What isSpreadRequest_What `protobuf_oneof:"what"`
 	// Partitions that are already done need not be named again in the answer.
 	Done          []uint32 `protobuf:"varint,3,rep,packed,name=done,proto3" json:"done,omitempty"`
@@ -699,6 +700,15 @@ func (x *SpreadRequest) GetGroup() *Group {
 	return nil
 }
 
+func (x *SpreadRequest) GetDroppedGroup() uint32 {
+	if x != nil {
+		if x, ok := x.What.(*SpreadRequest_DroppedGroup); ok {
+			return x.DroppedGroup
+		}
+	}
+	return 0
+}
+
 func (x *SpreadRequest) GetDone() []uint32 {
 	if x != nil {
 		return x.Done
@@ -718,9 +728,16 @@ type SpreadRequest_Group struct {
 	Group *Group `protobuf:"bytes,2,opt,name=group,proto3,oneof"`
 }
 
+type SpreadRequest_DroppedGroup struct {
+	// DroppedGroup is the id of a group that was deleted.
+	DroppedGroup uint32 `protobuf:"varint,4,opt,name=dropped_group,json=droppedGroup,proto3,oneof"`
+}
+
 func (*SpreadRequest_Fence) isSpreadRequest_What() {}
 
 func (*SpreadRequest_Group) isSpreadRequest_What() {}
+
+func (*SpreadRequest_DroppedGroup) isSpreadRequest_What() {}
 
 // Fence refuses the lower epochs of a producer.
 type Fence struct {
@@ -2058,10 +2075,11 @@ const file_waystation_peer_v1_peer_proto_rawDesc = "" +
 	"\x04kind\x18\x01 \x01(\rR\x04kind\x12\x12\n" +
 	"\x04body\x18\x02 \x01(\fR\x04body\")\n" +
 	"\x0fProposeResponse\x12\x16\n" +
-	"\x06result\x18\x01 \x01(\fR\x06result\"\x91\x01\n" +
+	"\x06result\x18\x01 \x01(\fR\x06result\"\xb8\x01\n" +
 	"\rSpreadRequest\x121\n" +
 	"\x05fence\x18\x01 \x01(\v2\x19.waystation.peer.v1.FenceH\x00R\x05fence\x121\n" +
-	"\x05group\x18\x02 \x01(\v2\x19.waystation.peer.v1.GroupH\x00R\x05group\x12\x12\n" +
+	"\x05group\x18\x02 \x01(\v2\x19.waystation.peer.v1.GroupH\x00R\x05group\x12%\n" +
+	"\rdropped_group\x18\x04 \x01(\rH\x00R\fdroppedGroup\x12\x12\n" +
 	"\x04done\x18\x03 \x03(\rR\x04doneB\x06\n" +
 	"\x04what\"9\n" +
 	"\x05Fence\x12\x1a\n" +
@@ -2272,6 +2290,7 @@ func file_waystation_peer_v1_peer_proto_init() {
 	file_waystation_peer_v1_peer_proto_msgTypes[9].OneofWrappers = []any{
 		(*SpreadRequest_Fence)(nil),
 		(*SpreadRequest_Group)(nil),
+		(*SpreadRequest_DroppedGroup)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
