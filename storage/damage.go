@@ -39,6 +39,7 @@ type watcher struct {
 	damaged func(Damage)
 
 	compactions *compactions
+	reading     sstable.ReaderOptions
 
 	events chan damagedTable
 	stop   context.CancelFunc
@@ -76,7 +77,7 @@ func (w *watcher) start(db *pebble.DB, fs FS, o sstable.ReaderOptions) {
 	if w == nil {
 		return
 	}
-	w.fs = fs
+	w.fs, w.reading = fs, o
 	ctx, cancel := context.WithCancel(context.Background())
 	w.stop = cancel
 	go func() {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -22,9 +23,14 @@ type pebbleKV struct {
 	closed  atomic.Bool
 	free    freeList[pebbleBatch] // Pebble's own pool drops buffers over 1 MiB
 
-	stages    pebbleStages
-	stageFile int // the most bytes of a staged table
-	tables    sstable.WriterOptions
+	dir     string
+	readFS  FS
+	reading sstable.ReaderOptions
+
+	installing sync.Mutex // one range is replaced at a time
+	stages     pebbleStages
+	stageFile  int // the most bytes of a staged table
+	tables     sstable.WriterOptions
 }
 
 func (p *pebbleKV) Get(key []byte) ([]byte, io.Closer, error) {
@@ -44,6 +50,7 @@ func (p *pebbleKV) get(r pebble.Reader, key []byte) ([]byte, io.Closer, error) {
 }
 
 func (p *pebbleKV) open(dir string, o *pebble.Options) error {
+	p.dir, p.readFS, p.reading = dir, o.FS, o.MakeReaderOptions()
 	err := p.stages.load(o.FS, dir)
 	if err == nil {
 		p.db, err = pebble.Open(dir, o)

@@ -218,7 +218,12 @@ func (p *pebbleKV) Install(g GroupID, lower, upper []byte) error {
 	if stage.keys > 0 && (bytes.Compare(stage.first, lower) < 0 || bytes.Compare(stage.last, upper) >= 0) {
 		return fmt.Errorf("staged keys %x to %x: %w", stage.first, stage.last, ErrRange)
 	}
+	p.installing.Lock()
+	defer p.installing.Unlock()
 	if err := p.Flush(); err != nil {
+		return err
+	}
+	if err := p.room(lower, upper); err != nil {
 		return err
 	}
 	if err := p.ingest(stage.paths(p.stages.fs, p.stages.groupDir(g)), lower, upper); err != nil {
@@ -229,6 +234,16 @@ func (p *pebbleKV) Install(g GroupID, lower, upper []byte) error {
 	}
 	p.faults.watch.healed(g)
 	return p.DropStage(g)
+}
+
+// room makes sure that a range can be cut out without losing more than it: where damaged
+// neighbours have to go along, all of them are cut out first.
+func (p *pebbleKV) room(lower, upper []byte) error {
+	l, u, err := p.cut(context.Background(), lower, upper)
+	if err != nil || bytes.Equal(l, lower) && bytes.Equal(u, upper) {
+		return err
+	}
+	return p.excise(context.Background(), l, u)
 }
 
 // ingest is one edit of the manifest, synced: the range is cut out of all tables, and the new
