@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/objstorage"
 	"github.com/cockroachdb/pebble/v2/sstable"
 )
 
@@ -164,20 +165,45 @@ func (w *watcher) look(ctx context.Context, db *pebble.DB, o sstable.ReaderOptio
 
 // tables are all that there are.
 func (w *watcher) tables(db *pebble.DB, e damagedTable) []damagedTable {
-	levels, err := db.SSTables()
+	all, err := liveTables(db, w.fs, w.dir)
 	if err != nil {
 		return nil
+	}
+	for i := range all {
+		all[i].background, all[i].err = e.background, e.err
+	}
+	return all
+}
+
+// liveTables are the tables of a database by now. A compaction may take any of them away.
+func liveTables(db *pebble.DB, fs FS, dir string) ([]damagedTable, error) {
+	levels, err := db.SSTables()
+	if err != nil {
+		return nil, err
 	}
 	var all []damagedTable
 	for _, level := range levels {
 		for _, t := range level {
 			all = append(all, damagedTable{
-				path: w.fs.PathJoin(w.dir, t.BackingSSTNum.String()+".sst"), background: e.background, err: e.err,
+				path:  fs.PathJoin(dir, t.BackingSSTNum.String()+".sst"),
 				lower: bytes.Clone(t.Smallest.UserKey), upper: bytes.Clone(t.Largest.UserKey),
 			})
 		}
 	}
-	return all
+	return all, nil
+}
+
+// openTable opens a table's file past the database and its caches, for a reader that then owns it.
+func openTable(fs FS, path string) (objstorage.Readable, error) {
+	file, err := fs.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	readable, err := sstable.NewSimpleReadable(file)
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return readable, nil
 }
 
 func (w *watcher) report(g GroupID, t damagedTable) {
@@ -197,13 +223,9 @@ func (w *watcher) report(g GroupID, t damagedTable) {
 // whole, or if the damage is not in the records of some of its groups alone.
 func (w *watcher) probe(ctx context.Context, o sstable.ReaderOptions, t damagedTable) ([]GroupID, error) {
 	within := w.overlapping(t)
-	file, err := w.fs.Open(t.path)
+	readable, err := openTable(w.fs, t.path)
 	if err != nil {
 		return nil, err
-	}
-	readable, err := sstable.NewSimpleReadable(file)
-	if err != nil {
-		return nil, errors.Join(err, file.Close())
 	}
 	r, err := sstable.NewReader(ctx, readable, o)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -46,39 +47,45 @@ func (p *pebbleKV) cut(ctx context.Context, lower, upper []byte) (l, u []byte, e
 // With an error it says which table cannot be read there, and on which side; no table if
 // it is another error.
 func (p *pebbleKV) edges(ctx context.Context, lower, upper []byte) (t *damagedTable, left bool, err error) {
-	levels, err := p.db.SSTables()
+	for range edgeTries {
+		t, left, err = p.edgesNow(ctx, lower, upper)
+		if !errors.Is(err, os.ErrNotExist) {
+			break
+		} // else a compaction took a table away: others have its records
+	}
+	return t, left, err
+}
+
+// edgeTries is how often the tables are listed when one of them is gone before it is read.
+const edgeTries = 16
+
+func (p *pebbleKV) edgesNow(ctx context.Context, lower, upper []byte) (t *damagedTable, left bool, err error) {
+	tables, err := liveTables(p.db, p.readFS, p.dir)
 	if err != nil {
 		return nil, false, err
 	}
-	for _, level := range levels {
-		for _, info := range level {
-			first, last := info.Smallest.UserKey, info.Largest.UserKey
-			inFront, behind := bytes.Compare(first, lower) < 0, bytes.Compare(last, upper) >= 0
-			if bytes.Compare(first, upper) >= 0 || bytes.Compare(last, lower) < 0 || !inFront && !behind {
-				continue
-			}
-			t := &damagedTable{path: p.tablePath(info.BackingSSTNum), lower: bytes.Clone(first), upper: bytes.Clone(last)}
-			if left, err := p.edgesOf(ctx, t.path, lower, upper, inFront, behind); err != nil {
-				t.err = err
-				return t, left, err
-			}
+	for i := range tables {
+		t := &tables[i]
+		inFront, behind := bytes.Compare(t.lower, lower) < 0, bytes.Compare(t.upper, upper) >= 0
+		if bytes.Compare(t.lower, upper) >= 0 || bytes.Compare(t.upper, lower) < 0 || !inFront && !behind {
+			continue
+		}
+		left, err := p.edgesOf(ctx, t.path, lower, upper, inFront, behind)
+		switch {
+		case err != nil && !pebble.IsCorruptionError(err) && !errors.Is(err, ErrCorrupt):
+			return nil, false, err
+		case err != nil:
+			t.err = err
+			return t, left, err
 		}
 	}
 	return nil, false, nil
 }
 
-func (p *pebbleKV) tablePath(n interface{ String() string }) string {
-	return p.readFS.PathJoin(p.dir, n.String()+".sst")
-}
-
 func (p *pebbleKV) edgesOf(ctx context.Context, path string, lower, upper []byte, inFront, behind bool) (left bool, err error) {
-	file, err := p.readFS.Open(path)
+	readable, err := openTable(p.readFS, path)
 	if err != nil {
 		return false, err
-	}
-	readable, err := sstable.NewSimpleReadable(file)
-	if err != nil {
-		return false, errors.Join(err, file.Close())
 	}
 	r, err := sstable.NewReader(ctx, readable, p.reading)
 	if err != nil {

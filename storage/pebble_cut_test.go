@@ -3,7 +3,9 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -77,6 +79,44 @@ func TestCutBesideDamage(t *testing.T) {
 					t.Errorf("afterwards: %v", err)
 				}
 			})
+		}
+	}
+}
+
+// vanishing has the next opening of a table fail as if it were gone.
+type vanishing struct {
+	vfs.FS
+	table string
+	gone  atomic.Bool
+}
+
+func (f *vanishing) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
+	if name == f.table && f.gone.CompareAndSwap(true, false) {
+		return nil, &os.PathError{Op: "open", Path: name, Err: os.ErrNotExist}
+	}
+	return f.FS.Open(name, o...)
+}
+
+func (f *vanishing) Unwrap() vfs.FS { return f.FS }
+
+// TestCutWhileTablesGo: a table that a compaction takes away before it is read is no damage.
+func TestCutWhileTablesGo(t *testing.T) {
+	const records = 500
+	base := writtenState(t, records)
+	fs := &vanishing{FS: base, table: findFile(t, base, ".sst")}
+	p := &patient{}
+	s := openHurt(t, p, fs)
+	if n, err := readGroup(t, s, 0); err != nil || n != records { // Pebble itself has it open now
+		t.Fatalf("%d records, %v", n, err)
+	}
+	fs.gone.Store(true)
+	cure(t, s, 1)
+	if fs.gone.Load() {
+		t.Error("the table next to the cut was not read")
+	}
+	for g, want := range map[GroupID]int{0: records, 1: 7, 2: records, 3: records} {
+		if n, err := readGroup(t, s, g); err != nil || n != want {
+			t.Errorf("group %d: %d records, %v", g, n, err)
 		}
 	}
 }
