@@ -129,21 +129,26 @@ func (m *Machine) sweepDeleted(g *group, repo string, seq Seq) error {
 	return err
 }
 
+// deadOf loads a dead letter with its lane; x is nil if there is none.
+func (m *Machine) deadOf(g *group, name string, seq Seq) (x *deadRecord, r *repo, l *lane, err error) {
+	dead, ok, err := m.loadDead(g.cfg.ID, name, seq)
+	if err != nil || !ok {
+		return nil, nil, nil, err
+	}
+	if r, err = m.loadRepo([]byte(name)); err != nil {
+		return nil, nil, nil, err
+	}
+	l, err = m.loadLane(g, r)
+	return &dead, r, l, err
+}
+
 // discard deletes a dead letter, and lets the lane that it holds go on.
 func (m *Machine) discard(g *group, repo string, seq Seq) (done bool, err error) {
-	x, ok, err := m.loadDead(g.cfg.ID, repo, seq)
-	if err != nil || !ok {
+	x, r, l, err := m.deadOf(g, repo, seq)
+	if err != nil || x == nil {
 		return false, err
 	}
-	r, err := m.loadRepo([]byte(repo))
-	if err != nil {
-		return false, err
-	}
-	l, err := m.loadLane(g, r)
-	if err != nil {
-		return false, err
-	}
-	m.unbury(g, repo, seq, &x)
+	m.unbury(g, repo, seq, x)
 	if l.blocked != seq {
 		return true, nil
 	}
@@ -154,24 +159,16 @@ func (m *Machine) discard(g *group, repo string, seq Seq) (done bool, err error)
 // revive gives a dead letter another life: where it holds its lane under its old
 // number, else at the lane's end under a new one.
 func (m *Machine) revive(g *group, repo string, seq Seq) (done bool, err error) {
-	x, ok, err := m.loadDead(g.cfg.ID, repo, seq)
-	if err != nil || !ok {
-		return false, err
-	}
-	r, err := m.loadRepo([]byte(repo))
-	if err != nil {
-		return false, err
-	}
-	l, err := m.loadLane(g, r)
-	if err != nil {
+	x, r, l, err := m.deadOf(g, repo, seq)
+	if err != nil || x == nil {
 		return false, err
 	}
 	if l.blocked == seq {
 		l.blocked, l.heads[l.blockedIn], l.dirty = 0, head{}, true
 		m.touch(g, r, l)
 	} else {
-		m.redrive(g, r, l, &x, seq)
+		m.redrive(g, r, l, x, seq)
 	}
-	m.unbury(g, repo, seq, &x)
+	m.unbury(g, repo, seq, x)
 	return true, nil
 }
